@@ -1,0 +1,154 @@
+// What the outside may ask of the engine, and what it answers. Commands take effect between two steps, in their order;
+// each that has a ticket is answered by exactly one Reply, after it took effect.
+
+#ifndef FERMATA_ENGINE_CORE_COMMANDS_H_
+#define FERMATA_ENGINE_CORE_COMMANDS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/core/generation_info.h"
+#include "engine/core/generation_spec.h"
+#include "engine/core/generation_state.h"
+#include "engine/core/ids.h"
+
+namespace fermata {
+
+// Pairs a Reply with its command. Chosen by the caller; the engine only hands it back.
+enum class Ticket : int64_t {};
+
+// Creates a generation, QUEUED or (with `hold`) PAUSED. A known id with the same `body_digest` returns that generation
+// as it is now; with another digest: ALREADY_EXISTS. RESOURCE_EXHAUSTED naming the limit if max_queued or max_live is
+// reached, UNAVAILABLE while draining, INVALID_ARGUMENT if prompt + max_tokens exceeds the context or the whole pool.
+struct EnqueueCommand {
+  Ticket ticket{};
+  GenerationId id;
+  GenerationSpec spec;
+  std::string body_digest;   // of the request as it was sent: equal digests mean equal bodies
+  bool hold = false;
+  bool attach_reader = false;  // Generate: also counts one reader, on a known id too (see AttachCommand, offset 0)
+};
+
+// Holds generations until Continue. On a paused one: stays paused (a pause by disconnect becomes one by control too).
+struct PreemptCommand {
+  Ticket ticket{};
+  std::vector<GenerationId> ids;
+  std::string reason;
+};
+
+// Ends every hold: the generation is schedulable again at its own place. On a live one that is not paused: no change.
+struct ContinueCommand {
+  Ticket ticket{};
+  std::vector<GenerationId> ids;
+};
+
+// Finishes generations with ABORTED. On a finished one: no change.
+struct AbortCommand {
+  Ticket ticket{};
+  std::vector<GenerationId> ids;
+  std::string reason;
+};
+
+struct SetPriorityCommand {
+  Ticket ticket{};
+  std::vector<GenerationId> ids;
+  int32_t priority = 0;
+};
+
+// Counts one reader more, and ends a pause by disconnect. NOT_FOUND for an unknown id, OUT_OF_RANGE if `offset` is beyond
+// the tokens so far; then no reader is counted.
+struct AttachCommand {
+  Ticket ticket{};
+  GenerationId id;
+  int64_t offset = 0;
+};
+
+// One reader has left. When it was the last of a live generation, its spec's on_disconnect applies. Has no reply; an
+// unknown key or one without readers is ignored. Sent once for every reader that Enqueue or Attach counted, also after
+// the finish.
+struct DetachCommand {
+  GenerationKey key{};
+};
+
+struct GetGenerationCommand {
+  Ticket ticket{};
+  GenerationId id;
+};
+
+// Generations in order of arrival, those with a key above `after`. Empty filters match all. At most `page_size` results,
+// and at most kMaxScanned looked at: a page may be short, or empty, with more to come.
+struct ListGenerationsCommand {
+  static constexpr int kMaxScanned = 10000;
+
+  Ticket ticket{};
+  std::vector<GenerationState> states;
+  std::string tenant;
+  std::string traffic_class;
+  GenerationKey after{-1};
+  int32_t page_size = 100;
+};
+
+struct GetEngineCommand {
+  Ticket ticket{};
+};
+
+// From now on Enqueue of a new id is refused with UNAVAILABLE. What is queued or running goes on. Has no reply.
+struct DrainCommand {};
+
+// Finishes everything that lives with ABORTED and this reason: the end of a drain. Has no reply.
+struct AbortAllCommand {
+  std::string reason;
+};
+
+using Command = std::variant<EnqueueCommand, PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand, AttachCommand,
+                             DetachCommand, GetGenerationCommand, ListGenerationsCommand, GetEngineCommand, DrainCommand,
+                             AbortAllCommand>;
+
+// The outcome for one id: the generation as it now is, or an error.
+struct OperationResult {
+  GenerationId id;
+  absl::Status status;
+  std::optional<GenerationInfo> generation;  // set if status is OK
+  bool created = false;                      // Enqueue: this command made it
+};
+
+struct GenerationPage {
+  std::vector<GenerationInfo> generations;
+  std::optional<GenerationKey> next_after;  // for the next page; unset: this was the last
+};
+
+// The engine's counters; kept up to date as things happen, never counted up on demand.
+struct EngineInfo {
+  int64_t count_by_state[kGenerationStateCount] = {};  // indexed by GenerationState; kNone is 0
+  int64_t finished_total = 0;                          // ever, those no longer kept included
+  int64_t block_count = 0;
+  int64_t block_free_count = 0;
+  int64_t block_running_count = 0;  // held by RUNNING, those reserved included; the others likewise
+  int64_t block_paused_count = 0;
+  int64_t block_preempted_count = 0;
+  int64_t prefilled_token_total = 0;
+  int64_t recomputed_token_total = 0;
+  int64_t output_token_total = 0;
+  int64_t preemption_total = 0;
+  int64_t pause_total = 0;
+  int64_t step = 0;
+  int64_t revision = 0;
+  bool draining = false;
+};
+
+struct Reply {
+  Ticket ticket{};
+  int64_t step = 0;      // last completed step when the command took effect
+  int64_t revision = 0;  // of the report that carries this reply
+  // Verbs: one result for each id, in the order asked (Enqueue, Attach, Get: one). Others: what they asked for.
+  std::variant<std::vector<OperationResult>, GenerationPage, EngineInfo> result;
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_CORE_COMMANDS_H_

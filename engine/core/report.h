@@ -1,0 +1,95 @@
+// What the engine tells the outside: everything that happened at a boundary or in a step, in order.
+
+#ifndef FERMATA_ENGINE_CORE_REPORT_H_
+#define FERMATA_ENGINE_CORE_REPORT_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "engine/core/commands.h"
+#include "engine/core/generation_info.h"
+#include "engine/core/generation_state.h"
+#include "engine/core/ids.h"
+#include "engine/core/model_runner.h"
+
+namespace fermata {
+
+// Who or what moved a generation from one state to another.
+enum class Cause {
+  kEnqueue,
+  kScheduler,   // admitted or displaced
+  kPreempt,     // the verb
+  kContinue,    // the verb
+  kAbort,       // the verb
+  kDisconnect,  // the last reader left, or did not come back in time
+  kAttach,      // a reader came back
+  kStop,        // the model's own end: stop token, stop string, end of generation
+  kLength,
+  kTimeout,
+  kError,
+  kDrain,
+};
+
+// "enqueue", "scheduler" and so on.
+absl::string_view Name(Cause cause);
+
+// The first event of a generation has from = kNone. With to = kFinished, no other event of this generation follows.
+struct StateChanged {
+  GenerationKey key{};
+  GenerationState from = GenerationState::kNone;
+  GenerationState to = GenerationState::kNone;
+  Cause cause = Cause::kEnqueue;
+  // The generation right after the change. Set for the first event, for kPaused and for kFinished; others are frequent.
+  std::optional<GenerationInfo> info;
+};
+
+// An output token, with the text it released. Text lags behind tokens while a UTF-8 character or a possible stop string is
+// incomplete; what is still held when the generation finishes is in the last token's text if that token finished it, else
+// in a TextReleased event before the finish. All text of a generation, put together, is valid UTF-8 (bytes that are not
+// become U+FFFD), and is the same however often it is replayed.
+struct TokenSampled {
+  GenerationKey key{};
+  int64_t offset = 0;  // 0-based among the output tokens
+  TokenId token{};
+  std::string text;
+  std::optional<TokenLogprobs> logprobs;
+};
+
+struct TextReleased {
+  GenerationKey key{};
+  std::string text;
+};
+
+// Tokens computed for a generation in this step.
+struct Progress {
+  GenerationKey key{};
+  int32_t prefilled_token_count = 0;
+  int32_t output_token_count = 0;
+  int32_t recomputed_token_count = 0;
+};
+
+struct PriorityChanged {
+  GenerationKey key{};
+  int32_t priority = 0;
+};
+
+using Event = std::variant<StateChanged, TokenSampled, TextReleased, Progress, PriorityChanged>;
+
+// `step` is the last completed step: the one just done, for the report of a step. Revisions rise by one with every report
+// that has events; one without repeats the last.
+struct Report {
+  int64_t step = 0;
+  int64_t revision = 0;
+  std::vector<Event> events;
+  std::vector<Reply> replies;
+
+  bool empty() const { return events.empty() && replies.empty(); }
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_CORE_REPORT_H_

@@ -1,0 +1,53 @@
+// Opens a model file and makes everything that the server needs of it.
+
+#ifndef FERMATA_ENGINE_MODEL_LOAD_MODEL_H_
+#define FERMATA_ENGINE_MODEL_LOAD_MODEL_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/core/model_runner.h"
+#include "engine/model/chat_template.h"
+#include "engine/model/model_info.h"
+#include "engine/model/tokenizer.h"
+
+namespace fermata {
+
+// Which kernels compute the forward pass on the CPU.
+enum class CpuKernels {
+  kFast,   // vector instructions chosen at run time, weights read in their quantised form, activations in 8 bits
+  kExact,  // float32 throughout: the reference
+};
+
+struct ModelOptions {
+  std::string path;      // a .gguf file
+  int32_t threads = 0;   // 0: as many as there are cores
+  CpuKernels cpu_kernels = CpuKernels::kFast;
+};
+
+// A model opened and checked, before KV memory is allocated.
+struct LoadedModel {
+  ModelInfo info;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat_template;  // null: none, or not recognised
+  absl::Status chat_template_status;            // why it is null
+  int64_t kv_bytes_per_token = 0;               // over all layers, K and V
+
+  // Allocates the KV pool and makes the runner: called once. `max_step_tokens` and `max_rows` bound one batch.
+  // RESOURCE_EXHAUSTED, with the numbers, if the pool cannot be allocated.
+  std::function<absl::StatusOr<std::unique_ptr<ModelRunner>>(int32_t block_count, int32_t block_tokens,
+                                                            int32_t max_step_tokens, int32_t max_rows)>
+      make_runner;
+};
+
+// NOT_FOUND, INVALID_ARGUMENT (not a GGUF file, truncated, inconsistent) or UNIMPLEMENTED (a type, family, pre-tokenizer or
+// version that is not served yet), each naming the file and what is wrong. Never crashes on what the file holds.
+absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options);
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_MODEL_LOAD_MODEL_H_

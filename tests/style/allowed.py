@@ -1,7 +1,7 @@
 """The ratchet: old offenders that may stay as long as they do not get worse. It only ever gets shorter.
 
-Keys are (rule, path); the value says how much is allowed (lines, mostly). An entry that is not needed any more fails the
-test.
+Keys are (rule, path); the value says how much is allowed, in lines mostly. An entry that is not needed any more fails
+the test.
 """
 
 ALLOWED = {}

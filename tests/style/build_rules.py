@@ -16,7 +16,7 @@ _ARROWS = (
     ("engine/serving/", ("engine/", "proto/")),
     ("control/", ("engine/", "control/", "proto/")),
     ("kernels/", ("kernels/",)),
-    ("tools/fermatactl/", ("tools/fermatactl/", "proto/")),
+    ("tools/ctl/", ("tools/ctl/", "proto/")),
 )
 
 

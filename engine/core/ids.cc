@@ -15,7 +15,8 @@ absl::StatusOr<GenerationId> GenerationId::Parse(absl::string_view text) {
         absl::StrCat("generation_id has ", text.size(), " characters; allowed are 1 to ", kMaxLength));
   }
   for (const char c : text) {
-    const bool legal = absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == ':' || c == '-';
+    const bool legal =
+        absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == ':' || c == '-';
     if (!legal) {
       return absl::InvalidArgumentError(absl::StrCat("generation_id \"", absl::CHexEscape(text), "\" contains \"",
                                                      absl::CHexEscape(absl::string_view(&c, 1)),

@@ -87,7 +87,11 @@ struct Report {
   std::vector<Event> events;
   std::vector<Reply> replies;
 
-  bool empty() const { return events.empty() && replies.empty(); }
+  // Finished generations that are no longer kept: from now on their ids are free and their keys unknown. Whoever keeps
+  // something under their keys (a log of tokens, say) may drop it. No event, so no revision.
+  std::vector<GenerationKey> forgotten;
+
+  bool empty() const { return events.empty() && replies.empty() && forgotten.empty(); }
 };
 
 }  // namespace fermata

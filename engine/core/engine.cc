@@ -1,0 +1,137 @@
+#include "engine/core/engine.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/core/check.h"
+#include "engine/core/command_processor.h"
+#include "engine/core/engine_state.h"
+#include "engine/core/invariant_checker.h"
+#include "engine/core/life_cycle.h"
+#include "engine/core/scheduler.h"
+#include "engine/core/step_results.h"
+
+namespace fermata {
+
+class Engine::Impl {
+ public:
+  Impl(const EngineOptions& options, const TokenDecoder& decoder)
+      : state_(options, decoder),
+        life_cycle_(state_),
+        commands_(state_, life_cycle_),
+        scheduler_(state_, life_cycle_),
+        results_(state_, life_cycle_) {}
+
+  void Boundary(absl::Time now, std::vector<Command> commands) {
+    FERMATA_CHECK(prepared_ == nullptr);
+    state_.journal.SetNow(now);
+    for (Command& command : commands) commands_.Apply(std::move(command));
+    // After the commands, so that whoever renews in time wins.
+    FireTimers(now);
+    Forget(now);
+  }
+
+  const Batch* Prepare(absl::Time now) {
+    FERMATA_CHECK(prepared_ == nullptr);
+    state_.journal.SetNow(now);
+    if (!scheduler_.HasWork()) return nullptr;
+    prepared_ = &scheduler_.PrepareStep();
+    FERMATA_CHECK(!prepared_->slices.empty());
+    return prepared_;
+  }
+
+  void Complete(absl::Time now, const absl::Status& status, const StepOutput& output) {
+    FERMATA_CHECK(prepared_ != nullptr);
+    state_.journal.SetNow(now);
+    state_.journal.CompleteStep();
+    results_.Apply(*std::exchange(prepared_, nullptr), scheduler_.batch_generations(), status, output);
+    Forget(now);
+  }
+
+  void RunStep(absl::Time now, ModelRunner& runner) {
+    const Batch* batch = Prepare(now);
+    if (batch == nullptr) return;
+    const absl::Status status = runner.Run(*batch, &output_);
+    Complete(now, status, output_);
+  }
+
+  Report TakeReport() { return state_.journal.Take(); }
+
+  const EngineState& state() const { return state_; }
+  const Scheduler& scheduler() const { return scheduler_; }
+  bool step_is_prepared() const { return prepared_ != nullptr; }
+
+ private:
+  void FireTimers(absl::Time now) {
+    while (const std::optional<Timer> timer = state_.timers.PopDue(now)) {
+      // Timers of finished ones are cancelled, so it is known and lives.
+      Generation& generation = *state_.table.Find(timer->key);
+      switch (timer->kind) {
+        case TimerKind::kTimeout:
+          life_cycle_.Finish(
+              generation, FinishReason::kDeadline, Cause::kTimeout,
+              absl::StrCat("its timeout of ", absl::FormatDuration(generation.spec.timeout), " has passed"));
+          break;
+        case TimerKind::kDisconnectLease:
+          life_cycle_.Finish(generation, FinishReason::kAborted, Cause::kDisconnect,
+                             absl::StrCat("no reader came back within --disconnect_lease=",
+                                          absl::FormatDuration(state_.options.disconnect_lease)));
+          break;
+      }
+    }
+  }
+
+  void Forget(absl::Time now) {
+    state_.table.Forget(now, state_.journal.forgotten());
+    state_.count(GenerationState::kFinished) = state_.table.finished_count();
+  }
+
+  EngineState state_;
+  LifeCycle life_cycle_;
+  CommandProcessor commands_;
+  Scheduler scheduler_;
+  StepResults results_;
+  const Batch* prepared_ = nullptr;  // the step being run
+  StepOutput output_;                // of RunStep(); kept for its memory
+};
+
+Engine::Engine(const EngineOptions& options, const TokenDecoder& decoder)
+    : impl_(std::make_unique<Impl>(options, decoder)) {
+  FERMATA_CHECK(options.Validate().ok());
+}
+
+Engine::~Engine() = default;
+
+Report Engine::Boundary(absl::Time now, std::vector<Command> commands) {
+  impl_->Boundary(now, std::move(commands));
+  return impl_->TakeReport();
+}
+
+const Batch* Engine::Prepare(absl::Time now) { return impl_->Prepare(now); }
+
+Report Engine::Complete(absl::Time now, const absl::Status& status, const StepOutput& output) {
+  impl_->Complete(now, status, output);
+  return impl_->TakeReport();
+}
+
+Report Engine::Step(absl::Time now, std::vector<Command> commands, ModelRunner& runner) {
+  impl_->Boundary(now, std::move(commands));
+  impl_->RunStep(now, runner);
+  return impl_->TakeReport();
+}
+
+bool Engine::HasWork() const { return impl_->scheduler().HasWork(); }
+
+absl::Time Engine::NextTimer() const {
+  return std::min(impl_->state().timers.next(), impl_->state().table.next_forget_time());
+}
+
+int64_t Engine::active_count() const { return impl_->state().active_count(); }
+
+absl::Status Engine::CheckInvariants() const {
+  return fermata::CheckInvariants(impl_->state(), impl_->step_is_prepared());
+}
+
+}  // namespace fermata

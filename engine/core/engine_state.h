@@ -1,0 +1,67 @@
+// All that the engine owns, in one place: the parts of the engine that act on it borrow this.
+
+#ifndef FERMATA_ENGINE_CORE_ENGINE_STATE_H_
+#define FERMATA_ENGINE_CORE_ENGINE_STATE_H_
+
+#include <cstdint>
+
+#include "engine/core/block_pool.h"
+#include "engine/core/commands.h"
+#include "engine/core/engine_options.h"
+#include "engine/core/generation_queue.h"
+#include "engine/core/generation_state.h"
+#include "engine/core/generation_table.h"
+#include "engine/core/journal.h"
+#include "engine/core/timer_queue.h"
+#include "engine/core/token_decoder.h"
+
+namespace fermata {
+
+// Passive. Who writes: LifeCycle the queues, the pool and the timers; CommandProcessor the table's new entries and
+// `draining`; `counters` whoever makes the change that is counted.
+struct EngineState {
+  EngineState(const EngineOptions& options, const TokenDecoder& decoder)
+      : options(options),
+        decoder(decoder),
+        table(options.max_finished, options.finished_age),
+        pool(options.block_count),
+        journal(options.first_revision) {}
+
+  const EngineOptions options;
+  const TokenDecoder& decoder;
+
+  GenerationTable table;
+  GenerationQueue queued;     // waiting, without blocks
+  GenerationQueue preempted;  // waiting, with their blocks
+  GenerationQueue running;
+  BlockPool pool;
+  TimerQueue timers;
+  Journal journal;
+
+  // Without step and revision, which the journal knows.
+  EngineInfo counters;
+
+  int64_t& count(GenerationState state) { return counters.count_by_state[static_cast<int>(state)]; }
+  int64_t count(GenerationState state) const { return counters.count_by_state[static_cast<int>(state)]; }
+
+  // All that are not finished.
+  int64_t live_count() const { return active_count() + count(GenerationState::kPaused); }
+
+  // Those of them that are not paused.
+  int64_t active_count() const { return queued.size() + preempted.size() + running.size(); }
+
+  // Blocks that hold the KV of `token_count` tokens.
+  int64_t BlockCountFor(int64_t token_count) const {
+    return (token_count + options.block_tokens - 1) / options.block_tokens;
+  }
+
+  // The blocks that `generation` needs before it can start: all that it will ever use, so that nothing that runs can be
+  // stuck. 0 if it has them.
+  int64_t MissingBlockCount(const Generation& generation) const {
+    return BlockCountFor(generation.token_limit()) - static_cast<int64_t>(generation.blocks.size());
+  }
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_CORE_ENGINE_STATE_H_

@@ -1,0 +1,25 @@
+#include "engine/core/generation.h"
+
+namespace fermata {
+
+GenerationInfo Generation::Describe(absl::Time now) const {
+  GenerationInfo info;
+  info.key = key;
+  info.id = id;
+  info.priority = spec.priority;
+  info.tenant = spec.tenant;
+  info.traffic_class = spec.traffic_class;
+  info.labels = spec.labels;
+  info.kv_tier = blocks.empty() ? KvTier::kNone : KvTier::kDevice;
+  info.kv_block_count = static_cast<int64_t>(blocks.size());
+  info.usage.prompt_token_count = prompt_token_count;
+  info.usage.prefilled_token_count = prefilled_token_count;
+  info.usage.output_token_count = output_token_count;
+  info.pause = pause;
+  info.create_time = create_time;
+  info.revision = revision;
+  life.Describe(now, &info);
+  return info;
+}
+
+}  // namespace fermata

@@ -1,0 +1,168 @@
+#include "engine/core/invariant_checker.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace fermata {
+namespace {
+
+using State = GenerationState;
+
+absl::Status Expect(bool condition, absl::string_view what) {
+  return condition ? absl::OkStatus() : absl::InternalError(what);
+}
+
+absl::Status ExpectEqual(absl::string_view what, int64_t counted, int64_t kept) {
+  return Expect(counted == kept, absl::StrCat(what, ": counted ", counted, ", kept ", kept));
+}
+
+// The first error among `results`.
+template <size_t n>
+absl::Status FirstError(const absl::Status (&results)[n]) {
+  for (const absl::Status& result : results) {
+    if (!result.ok()) return result;
+  }
+  return absl::OkStatus();
+}
+
+// One pass over all generations.
+class Recount {
+ public:
+  Recount(const EngineState& state, bool step_is_prepared)
+      : state_(state), step_is_prepared_(step_is_prepared), block_is_held_(state.pool.block_count(), false) {}
+
+  absl::Status Run() {
+    for (const auto& [key, generation] : state_.table.all()) {
+      for (const absl::Status& result : {CheckPlace(*generation), CheckTokens(*generation), CheckBlocks(*generation),
+                                         CheckHoldsAndTimers(*generation)}) {
+        if (!result.ok()) {
+          return absl::InternalError(absl::StrCat("generation \"", generation->id.value(), "\" (",
+                                                  Name(generation->state()), "): ", result.message()));
+        }
+      }
+    }
+    return CheckTotals();
+  }
+
+ private:
+  // Its record is found both ways, and it is in the queue of its state and in no other.
+  absl::Status CheckPlace(const Generation& generation) {
+    const State s = generation.state();
+    ++count_[static_cast<int>(s)];
+    return FirstError({
+        Expect(s != State::kNone, "has no state"),
+        Expect(state_.table.Find(generation.id) == &generation, "is not found by its id"),
+        Expect(state_.table.Find(generation.key) == &generation, "is not found by its key"),
+        ExpectEqual("in the queue of QUEUED", s == State::kQueued, state_.queued.Contains(generation)),
+        ExpectEqual("in the queue of PREEMPTED", s == State::kPreempted, state_.preempted.Contains(generation)),
+        ExpectEqual("in the queue of RUNNING", s == State::kRunning, state_.running.Contains(generation)),
+    });
+  }
+
+  absl::Status CheckTokens(const Generation& generation) {
+    if (!generation.live()) return Expect(generation.context.empty(), "keeps its tokens");
+    const int32_t prompt = generation.prompt_token_count;
+    const int32_t output = generation.output_token_count;
+    const int32_t computed = generation.computed_token_count;
+    return FirstError({
+        ExpectEqual("tokens", prompt + output, static_cast<int64_t>(generation.context.size())),
+        ExpectEqual("prefilled tokens", std::min(prompt, computed), generation.prefilled_token_count),
+        Expect(output < generation.spec.sampling.max_tokens, "has all its output and lives"),
+        // While there is no output the prompt is not all computed; later only the last token is not.
+        Expect(output == 0 ? computed < prompt : computed == prompt + output - 1,
+               absl::StrCat(computed, " tokens computed of ", prompt, " + ", output)),
+    });
+  }
+
+  absl::Status CheckBlocks(const Generation& generation) {
+    const int64_t held = static_cast<int64_t>(generation.blocks.size());
+    const bool computed = generation.computed_token_count > 0;
+    blocks_[static_cast<int>(generation.state())] += held;
+    for (const BlockId block : generation.blocks) {
+      if (state_.pool.IsFree(block)) return absl::InternalError(absl::StrCat("holds free block ", Value(block)));
+      if (block_is_held_[Value(block)]) return absl::InternalError(absl::StrCat("shares block ", Value(block)));
+      block_is_held_[Value(block)] = true;
+    }
+    switch (generation.state()) {
+      case State::kRunning:
+        return FirstError({
+            Expect(computed || step_is_prepared_, "runs and has computed nothing"),
+            ExpectEqual("blocks", state_.BlockCountFor(generation.token_limit()), held),
+        });
+      case State::kPreempted:
+        return FirstError({
+            Expect(computed, "is preempted and has computed nothing"),
+            ExpectEqual("blocks", state_.BlockCountFor(generation.token_limit()), held),
+        });
+      case State::kPaused:
+        return ExpectEqual("blocks", computed ? state_.BlockCountFor(generation.token_limit()) : 0, held);
+      case State::kQueued:
+        return Expect(held == 0 && !computed, "is queued and has KV");
+      case State::kNone:
+      case State::kFinished:
+        return ExpectEqual("blocks", 0, held);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckHoldsAndTimers(const Generation& generation) {
+    const PauseInfo& pause = generation.pause;
+    const Timer timeout = {generation.deadline, generation.key, TimerKind::kTimeout};
+    const Timer lease = {pause.lease_expire_time, generation.key, TimerKind::kDisconnectLease};
+    const bool has_timeout = generation.live() && timeout.time != absl::InfiniteFuture();
+    const bool has_lease = pause.by_disconnect && lease.time != absl::InfiniteFuture();
+    timer_count_ += has_timeout + has_lease;
+    return FirstError({
+        Expect((generation.state() == State::kPaused) == (pause.by_control || pause.by_disconnect),
+               "its holds do not agree with its state"),
+        ExpectEqual("timeouts", has_timeout, state_.timers.Contains(timeout)),
+        ExpectEqual("leases", has_lease, state_.timers.Contains(lease)),
+    });
+  }
+
+  absl::Status CheckTotals() const {
+    const EngineInfo& counters = state_.counters;
+    const int64_t held = blocks(State::kRunning) + blocks(State::kPreempted) + blocks(State::kPaused);
+    for (int i = 0; i < kGenerationStateCount; ++i) {
+      const absl::Status result =
+          ExpectEqual(absl::StrCat(Name(static_cast<State>(i))), count_[i], counters.count_by_state[i]);
+      if (!result.ok()) return result;
+    }
+    return FirstError({
+        ExpectEqual("queue of QUEUED", count(State::kQueued), state_.queued.size()),
+        ExpectEqual("queue of PREEMPTED", count(State::kPreempted), state_.preempted.size()),
+        ExpectEqual("queue of RUNNING", count(State::kRunning), state_.running.size()),
+        ExpectEqual("finished ones kept", count(State::kFinished), state_.table.finished_count()),
+        ExpectEqual("blocks of RUNNING", blocks(State::kRunning), counters.block_running_count),
+        ExpectEqual("blocks of PREEMPTED", blocks(State::kPreempted), counters.block_preempted_count),
+        ExpectEqual("blocks of PAUSED", blocks(State::kPaused), counters.block_paused_count),
+        ExpectEqual("free blocks", state_.pool.block_count() - held, state_.pool.free_count()),
+        ExpectEqual("timers", timer_count_, state_.timers.size()),
+        Expect(count(State::kRunning) <= state_.options.max_running, "more than --max_running run"),
+        Expect(state_.live_count() <= state_.options.max_live, "more than --max_live live"),
+        Expect(count(State::kFinished) <= state_.options.max_finished, "more than --max_finished are kept"),
+    });
+  }
+
+  int64_t count(State s) const { return count_[static_cast<int>(s)]; }
+  int64_t blocks(State s) const { return blocks_[static_cast<int>(s)]; }
+
+  const EngineState& state_;
+  const bool step_is_prepared_;
+  std::vector<bool> block_is_held_;
+  int64_t count_[kGenerationStateCount] = {};
+  int64_t blocks_[kGenerationStateCount] = {};
+  int64_t timer_count_ = 0;
+};
+
+}  // namespace
+
+absl::Status CheckInvariants(const EngineState& state, bool step_is_prepared) {
+  return Recount(state, step_is_prepared).Run();
+}
+
+}  // namespace fermata

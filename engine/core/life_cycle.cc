@@ -1,0 +1,185 @@
+#include "engine/core/life_cycle.h"
+
+#include <utility>
+
+#include "engine/core/check.h"
+
+namespace fermata {
+namespace {
+
+using State = GenerationState;
+
+Timer TimeoutOf(const Generation& generation) { return {generation.deadline, generation.key, TimerKind::kTimeout}; }
+
+Timer DisconnectLeaseOf(const Generation& generation) {
+  return {generation.pause.lease_expire_time, generation.key, TimerKind::kDisconnectLease};
+}
+
+}  // namespace
+
+void LifeCycle::Begin(Generation& generation, bool hold) {
+  generation.create_time = state_.journal.now();
+  generation.deadline = generation.create_time + generation.spec.timeout;
+  generation.order = OrderOf(generation);
+  generation.pause.by_control = hold;
+  state_.timers.Set(TimeoutOf(generation));
+  Transition(generation, hold ? State::kPaused : State::kQueued, Cause::kEnqueue);
+}
+
+void LifeCycle::Admit(Generation& generation) {
+  Transition(generation, State::kRunning, Cause::kScheduler);
+  if (!generation.blocks.empty()) return;
+  generation.blocks = state_.pool.Allocate(state_.MissingBlockCount(generation));
+  state_.counters.block_running_count += static_cast<int64_t>(generation.blocks.size());
+  // Its output buffer too: no step has to move it.
+  generation.context.reserve(generation.token_limit());
+}
+
+void LifeCycle::Displace(Generation& generation) { Transition(generation, State::kPreempted, Cause::kScheduler); }
+
+void LifeCycle::HoldByControl(Generation& generation, const std::string& reason) {
+  FERMATA_CHECK(generation.live());
+  if (generation.pause.by_control) return;
+  generation.pause.by_control = true;
+  generation.pause.reason = reason;
+  if (generation.state() != State::kPaused) Transition(generation, State::kPaused, Cause::kPreempt);
+}
+
+void LifeCycle::HoldByDisconnect(Generation& generation) {
+  FERMATA_CHECK(generation.live());
+  if (generation.pause.by_disconnect) return;
+  generation.pause.by_disconnect = true;
+  generation.pause.lease_expire_time = state_.journal.now() + state_.options.disconnect_lease;
+  state_.timers.Set(DisconnectLeaseOf(generation));
+  if (generation.state() != State::kPaused) Transition(generation, State::kPaused, Cause::kDisconnect);
+}
+
+void LifeCycle::ReleaseHolds(Generation& generation, Cause cause) {
+  if (generation.state() != State::kPaused) return;
+  DropDisconnectHold(generation);
+  generation.pause = PauseInfo();
+  Resume(generation, cause);
+}
+
+void LifeCycle::ReleaseDisconnectHold(Generation& generation, Cause cause) {
+  if (!generation.pause.by_disconnect) return;
+  DropDisconnectHold(generation);
+  if (!generation.pause.by_control) Resume(generation, cause);
+}
+
+void LifeCycle::DropDisconnectHold(Generation& generation) {
+  state_.timers.Cancel(DisconnectLeaseOf(generation));
+  generation.pause.by_disconnect = false;
+  generation.pause.lease_expire_time = absl::InfiniteFuture();
+}
+
+void LifeCycle::Resume(Generation& generation, Cause cause) {
+  const bool has_kv = generation.computed_token_count > 0;
+  Transition(generation, has_kv ? State::kPreempted : State::kQueued, cause);
+}
+
+void LifeCycle::SetPriority(Generation& generation, int32_t priority) {
+  FERMATA_CHECK(generation.live());
+  if (generation.spec.priority == priority) return;
+  GenerationQueue* queue = QueueOf(generation.state());
+  if (queue != nullptr) queue->Erase(generation);
+  generation.spec.priority = priority;
+  generation.order = OrderOf(generation);
+  if (queue != nullptr) queue->Insert(generation);
+  state_.journal.Record(generation, PriorityChanged{generation.key, priority});
+}
+
+void LifeCycle::Finish(Generation& generation, FinishReason reason, Cause cause, std::string message) {
+  FERMATA_CHECK(generation.live());
+  if (generation.text.has_value()) {
+    TextReleased released{generation.key, ""};
+    generation.text->Flush(&released.text);
+    if (!released.text.empty()) state_.journal.Record(generation, std::move(released));
+  }
+  state_.timers.Cancel(TimeoutOf(generation));
+  DropDisconnectHold(generation);
+  generation.pause = PauseInfo();
+  ReleaseBlocks(generation);
+  generation.text.reset();
+  generation.context = {};
+  generation.spec.sampling = SamplingParams();
+  generation.life.finish_reason_ = reason;
+  generation.life.error_message_ = std::move(message);
+  Transition(generation, State::kFinished, cause);
+  state_.table.Retire(generation);
+}
+
+void LifeCycle::Transition(Generation& generation, State to, Cause cause) {
+  LifeRecord& life = generation.life;
+  const State from = life.state_;
+  FERMATA_CHECK(IsLegalTransition(from, to));
+  const absl::Time now = state_.journal.now();
+  if (absl::Duration* duration = life.DurationOf(from)) *duration += now - life.since_;
+  life.state_ = to;
+  life.since_ = now;
+  life.step_ = state_.journal.step();
+  if (to == State::kRunning && life.start_time_ == absl::InfinitePast()) life.start_time_ = now;
+  if (to == State::kFinished) life.finish_time_ = now;
+  if (to == State::kPreempted && from == State::kRunning) ++life.preemption_count_;
+  if (to == State::kPaused) ++life.pause_count_;
+
+  if (GenerationQueue* queue = QueueOf(from)) queue->Erase(generation);
+  if (GenerationQueue* queue = QueueOf(to)) queue->Insert(generation);
+
+  const int64_t block_count = static_cast<int64_t>(generation.blocks.size());
+  if (int64_t* counter = BlockCounterOf(from)) *counter -= block_count;
+  if (int64_t* counter = BlockCounterOf(to)) *counter += block_count;
+  if (from != State::kNone) --state_.count(from);
+  ++state_.count(to);
+  if (to == State::kFinished) ++state_.counters.finished_total;
+  if (to == State::kPreempted && from == State::kRunning) ++state_.counters.preemption_total;
+  if (to == State::kPaused) ++state_.counters.pause_total;
+  state_.journal.RecordStateChange(generation, from, cause);
+}
+
+GenerationQueue* LifeCycle::QueueOf(State state) {
+  switch (state) {
+    case State::kQueued:
+      return &state_.queued;
+    case State::kPreempted:
+      return &state_.preempted;
+    case State::kRunning:
+      return &state_.running;
+    case State::kNone:
+    case State::kPaused:
+    case State::kFinished:
+      return nullptr;
+  }
+  return nullptr;
+}
+
+int64_t* LifeCycle::BlockCounterOf(State state) {
+  switch (state) {
+    case State::kRunning:
+      return &state_.counters.block_running_count;
+    case State::kPreempted:
+      return &state_.counters.block_preempted_count;
+    case State::kPaused:
+      return &state_.counters.block_paused_count;
+    case State::kNone:
+    case State::kQueued:
+    case State::kFinished:
+      return nullptr;
+  }
+  return nullptr;
+}
+
+void LifeCycle::ReleaseBlocks(Generation& generation) {
+  if (int64_t* counter = BlockCounterOf(generation.state())) {
+    *counter -= static_cast<int64_t>(generation.blocks.size());
+  }
+  state_.pool.Release(generation.blocks);
+  generation.blocks = {};
+}
+
+OrderKey LifeCycle::OrderOf(const Generation& generation) const {
+  const bool by_priority = state_.options.policy == SchedulePolicy::kPriority;
+  return {by_priority ? generation.spec.priority : 0, generation.key};
+}
+
+}  // namespace fermata

@@ -1,0 +1,74 @@
+// What can happen to a generation. The only writer of states: whoever wants a generation to move asks here.
+
+#ifndef FERMATA_ENGINE_CORE_LIFE_CYCLE_H_
+#define FERMATA_ENGINE_CORE_LIFE_CYCLE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "engine/core/engine_state.h"
+#include "engine/core/generation.h"
+#include "engine/core/generation_state.h"
+#include "engine/core/report.h"
+
+namespace fermata {
+
+// Each method leaves queues, blocks, timers, counters and the report in agreement with the generation. Illegal moves
+// end the process: callers know the state and answer for what clients ask.
+class LifeCycle {
+ public:
+  // Borrows `state`, which must outlive this.
+  explicit LifeCycle(EngineState& state) : state_(state) {}
+
+  // The first move of a new record whose id, spec and context are filled in: PAUSED with `hold`, else QUEUED.
+  void Begin(Generation& generation, bool hold);
+
+  // QUEUED or PREEMPTED -> RUNNING. Reserves the blocks that it lacks. REQUIRES: they are free.
+  void Admit(Generation& generation);
+
+  // RUNNING -> PREEMPTED. It keeps its blocks.
+  void Displace(Generation& generation);
+
+  // Holds a live generation until ReleaseHolds(). On one that is held already so: no change. `reason` is shown.
+  void HoldByControl(Generation& generation, const std::string& reason);
+
+  // Holds a live generation until ReleaseHolds() or ReleaseDisconnectHold(), and sets the lease after which it is due
+  // to be aborted. On one that is held already so: no change.
+  void HoldByDisconnect(Generation& generation);
+
+  // Ends all holds, or the one by disconnect; the last one to end makes it QUEUED (nothing computed) or PREEMPTED.
+  // Without such a hold: no change.
+  void ReleaseHolds(Generation& generation, Cause cause);
+  void ReleaseDisconnectHold(Generation& generation, Cause cause);
+
+  // Gives a live generation its new place in the order, at once. The same priority again: no change.
+  void SetPriority(Generation& generation, int32_t priority);
+
+  // Any live -> FINISHED. Releases the text held back, blocks, timers and memory. `message` is for people.
+  void Finish(Generation& generation, FinishReason reason, Cause cause, std::string message);
+
+ private:
+  // The one function that changes a state, and all that is counted or ordered by it.
+  void Transition(Generation& generation, GenerationState to, Cause cause);
+
+  // The queue of a state; nullptr for those that are in none.
+  GenerationQueue* QueueOf(GenerationState state);
+
+  // Where EngineInfo counts the blocks of a state; nullptr for those that hold none.
+  int64_t* BlockCounterOf(GenerationState state);
+
+  // Ends the hold by disconnect, and its lease, without moving the generation.
+  void DropDisconnectHold(Generation& generation);
+
+  // PAUSED -> where it goes on from.
+  void Resume(Generation& generation, Cause cause);
+
+  void ReleaseBlocks(Generation& generation);
+  OrderKey OrderOf(const Generation& generation) const;
+
+  EngineState& state_;
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_CORE_LIFE_CYCLE_H_

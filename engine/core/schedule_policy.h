@@ -1,0 +1,66 @@
+// Who runs in the next step: a pure function of what it sees.
+
+#ifndef FERMATA_ENGINE_CORE_SCHEDULE_POLICY_H_
+#define FERMATA_ENGINE_CORE_SCHEDULE_POLICY_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/core/engine_options.h"
+#include "engine/core/order_key.h"
+
+namespace fermata {
+
+// A generation as far as the decision needs to know it.
+struct Candidate {
+  OrderKey order;
+  bool decoding = false;            // its prompt is computed: it needs one token a step
+  int32_t pending_token_count = 0;  // that it could compute now, at least 1
+  int64_t missing_block_count = 0;  // that it must be given before it can start; 0: it has them
+};
+
+// Both in order. Of those that wait it needs only the first WaitingLimit() with missing blocks and as many without:
+// whoever comes behind them would find no slot.
+struct View {
+  absl::Span<const Candidate> running;
+  absl::Span<const Candidate> waiting;
+};
+
+// What there is to give out in one step.
+struct Budget {
+  int64_t slot_count = 0;   // generations that may run at once, at least as many as run now
+  int64_t token_count = 0;  // at least 1
+  int64_t free_block_count = 0;
+  Displacement displacement = Displacement::kRunning;
+};
+
+// One generation's part in the step.
+struct Share {
+  bool waiting = false;  // index into View::waiting (it is to be admitted), else into View::running
+  int32_t index = 0;
+  int32_t token_count = 0;  // at least 1
+};
+
+struct Plan {
+  std::vector<int32_t> displaced;  // indices into View::running, least urgent first
+  std::vector<Share> shares;       // in the order in which the budget was given out
+};
+
+// The order is (priority, arrival), over running and waiting together.
+//
+// Slots go by that order: a waiting one takes a free slot or, with Displacement::kRunning, that of the least urgent,
+// newest running one whose priority is strictly greater. A waiting one that lacks blocks keeps back those behind it
+// that need new ones (nobody overtakes it to what it waits for), but not those that have theirs. Nobody is displaced
+// for one that cannot start. Tokens go by that order too, except that among equal priorities decodes come first; a
+// waiting one that would get none is not admitted, and a running one that gets none keeps its slot. O(running +
+// waiting).
+Plan Decide(const View& view, const Budget& budget);
+
+// The most waiting generations that Decide() could admit, given that `head` is the most urgent of them: what a View
+// need not go beyond, with missing blocks and without. O(running).
+int64_t WaitingLimit(absl::Span<const Candidate> running, const Budget& budget, const OrderKey& head);
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_CORE_SCHEDULE_POLICY_H_

@@ -1,0 +1,57 @@
+// Makes the next step: shows the policy what there is, applies its plan, and lays out the batch.
+
+#ifndef FERMATA_ENGINE_CORE_SCHEDULER_H_
+#define FERMATA_ENGINE_CORE_SCHEDULER_H_
+
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/core/engine_state.h"
+#include "engine/core/generation.h"
+#include "engine/core/life_cycle.h"
+#include "engine/core/model_runner.h"
+#include "engine/core/schedule_policy.h"
+
+namespace fermata {
+
+// A step costs O(what runs or starts to run), however many wait.
+class Scheduler {
+ public:
+  // Borrows both; they must outlive this.
+  Scheduler(EngineState& state, LifeCycle& life_cycle) : state_(state), life_cycle_(life_cycle) {}
+
+  // True if PrepareStep() would find something to run. O(1).
+  bool HasWork() const;
+
+  // Displaces and admits, and returns the batch of the next step; empty if there is nothing to run. Valid until the
+  // next call, and as long as no generation in it changes.
+  const Batch& PrepareStep();
+
+  // The generations of the last batch, one for each slice.
+  absl::Span<Generation* const> batch_generations() const { return batch_generations_; }
+
+ private:
+  // Fill the candidates, and beside each its generation.
+  void ViewRunning();
+  void ViewWaiting(const Budget& budget);
+
+  Candidate MakeCandidate(const Generation& generation) const;
+  void AddSlice(Generation& generation, int32_t token_count);
+
+  EngineState& state_;
+  LifeCycle& life_cycle_;
+
+  // Kept from step to step for their memory alone.
+  std::vector<Candidate> running_;
+  std::vector<Candidate> waiting_;
+  std::vector<Generation*> running_generations_;
+  std::vector<Generation*> waiting_generations_;
+
+  std::vector<BatchSlice> slices_;
+  std::vector<Generation*> batch_generations_;
+  Batch batch_;
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_CORE_SCHEDULER_H_

@@ -1,0 +1,95 @@
+#include "engine/core/step_results.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+#include "engine/core/check.h"
+
+namespace fermata {
+
+void StepResults::Apply(const Batch& batch, absl::Span<Generation* const> generations, const absl::Status& status,
+                        const StepOutput& output) {
+  FERMATA_CHECK(batch.slices.size() == generations.size());
+  if (!status.ok()) {
+    for (Generation* generation : generations) FinishWithError(*generation, status);
+    return;
+  }
+  auto sampled = output.sampled.begin();
+  for (size_t i = 0; i < generations.size(); ++i) {
+    const BatchSlice& slice = batch.slices[i];
+    Generation& generation = *generations[i];
+    const int32_t prefilled = CountComputed(generation, slice.token_count);
+    if (!slice.sample) {
+      RecordProgress(generation, prefilled, /*output=*/0);
+      continue;
+    }
+    FERMATA_CHECK(sampled != output.sampled.end() && sampled->slice == static_cast<int32_t>(i));
+    if (sampled->status.ok()) {
+      const FinishReason reason = AppendToken(generation, *sampled);
+      RecordProgress(generation, prefilled, /*output=*/1);
+      if (reason != FinishReason::kNone) {
+        life_cycle_.Finish(generation, reason, reason == FinishReason::kStop ? Cause::kStop : Cause::kLength, "");
+      }
+    } else {
+      RecordProgress(generation, prefilled, /*output=*/0);
+      FinishWithError(generation, sampled->status);
+    }
+    ++sampled;
+  }
+  FERMATA_CHECK(sampled == output.sampled.end());
+}
+
+int32_t StepResults::CountComputed(Generation& generation, int32_t token_count) {
+  const int32_t prompt_left = generation.prompt_token_count - generation.computed_token_count;
+  const int32_t prefilled = std::clamp(prompt_left, 0, token_count);
+  generation.computed_token_count += token_count;
+  generation.prefilled_token_count += prefilled;
+  state_.counters.prefilled_token_total += prefilled;
+  return prefilled;
+}
+
+FinishReason StepResults::AppendToken(Generation& generation, const SampledToken& sampled) {
+  const TokenId token = sampled.token;
+  FERMATA_CHECK(Value(token) >= 0 && Value(token) < state_.decoder.vocabulary_size());
+  if (!generation.text.has_value()) generation.text.emplace(generation.spec.sampling.stop);
+  TokenSampled event{generation.key, generation.output_token_count, token, /*text=*/"", std::nullopt};
+  if (generation.spec.sampling.logprobs >= 0) event.logprobs = sampled.logprobs;
+  generation.context.push_back(token);
+  ++generation.output_token_count;
+  ++state_.counters.output_token_total;
+
+  // A stop token's own bytes are not text, and so cannot complete a stop string either.
+  const bool stop_string_found =
+      !IsStopToken(generation, token) && generation.text->Append(state_.decoder.Bytes(token), &event.text);
+  const FinishReason reason = ReasonToFinish(generation, token, stop_string_found);
+  // What is held back belongs to the last token. After a stop string nothing is.
+  if (reason != FinishReason::kNone) generation.text->Flush(&event.text);
+  state_.journal.Record(generation, std::move(event));
+  return reason;
+}
+
+FinishReason StepResults::ReasonToFinish(const Generation& generation, TokenId token, bool stop_string_found) const {
+  if (stop_string_found || IsStopToken(generation, token)) return FinishReason::kStop;
+  if (generation.output_token_count >= generation.spec.sampling.max_tokens) return FinishReason::kLength;
+  return FinishReason::kNone;
+}
+
+bool StepResults::IsStopToken(const Generation& generation, TokenId token) const {
+  const SamplingParams& sampling = generation.spec.sampling;
+  if (!sampling.ignore_eos && state_.decoder.IsEndOfGeneration(token)) return true;
+  return absl::c_linear_search(sampling.stop_token_ids, token);
+}
+
+void StepResults::RecordProgress(Generation& generation, int32_t prefilled, int32_t output) {
+  state_.journal.Record(generation, Progress{generation.key, prefilled, output, /*recomputed_token_count=*/0});
+}
+
+void StepResults::FinishWithError(Generation& generation, const absl::Status& status) {
+  life_cycle_.Finish(generation, FinishReason::kError, Cause::kError,
+                     absl::StrCat("step ", state_.journal.step(), " failed: ", status.ToString()));
+}
+
+}  // namespace fermata

@@ -135,7 +135,7 @@ std::string FlagSet::Help() const {
   for (const Flag& flag : flags_) {
     const std::string left =
         flag.placeholder.empty() ? absl::StrCat("--", flag.name) : absl::StrCat("--", flag.name, "=", flag.placeholder);
-    absl::StrAppendFormat(&help, "  %-32s %s\n", left, flag.help);
+    absl::StrAppendFormat(&help, "  %-38s %s\n", left, flag.help);
   }
   return help;
 }

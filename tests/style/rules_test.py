@@ -101,9 +101,10 @@ class RulesTest(unittest.TestCase):
         self.assertTrue(found(source_rules.include_guards, "a/b.h", "#pragma once\n"))
 
     def test_core_is_pure(self):
-        for offence in ('#include "grpcpp/grpcpp.h"', "#include <mutex>", "#include <unistd.h>",
-                        '#include "kernels/a.h"', '#include "absl/time/clock.h"',
-                        '#include "absl/synchronization/mutex.h"', "std::mutex m;", "auto t = absl::Now();", "int r = rand();", "std::atomic<int> a;"):
+        offences = ('#include "grpcpp/grpcpp.h"', "#include <mutex>", "#include <unistd.h>", '#include "kernels/a.h"',
+                    '#include "absl/time/clock.h"', '#include "absl/synchronization/mutex.h"', "std::mutex m;",
+                    "auto t = absl::Now();", "int r = rand();", "std::atomic<int> a;")
+        for offence in offences:
             self.assertTrue(found(source_rules.core_is_pure, "engine/core/a.cc", offence), offence)
             self.assertFalse(found(source_rules.core_is_pure, "engine/runtime/a.cc", offence), offence)
         for fine in ("#include <vector>", '#include "absl/time/time.h"', '#include "engine/core/ids.h"',

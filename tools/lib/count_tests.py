@@ -4,8 +4,8 @@
 usage: count_tests.py EVENTS STATUS
 
 EVENTS is the file of --build_event_json_file, STATUS bazel's exit status. Prints "PASSED FAILED SKIPPED" to standard
-output and the names of what failed to standard error. A GoogleTest binary counts each of its cases; a test that crashed,
-ran out of time or was not even built counts as one failure, and so does a bazel that failed without telling what.
+output and the names of what failed to standard error. A GoogleTest binary counts each of its cases; a test that
+crashed, ran out of time or was not even built counts as one failure, and so does a bazel that failed without a word.
 """
 
 import collections

@@ -39,6 +39,7 @@ void CommandProcessor::Apply(Command command) {
 }
 
 void CommandProcessor::On(EnqueueCommand& command) {
+  // A known id comes before every limit: a retry must find what the first attempt made, also when full or draining.
   OperationResult result;
   result.id = command.id;
   Generation* generation = state_.table.Find(command.id);
@@ -60,6 +61,7 @@ void CommandProcessor::On(EnqueueCommand& command) {
 }
 
 absl::Status CommandProcessor::CheckNew(const EnqueueCommand& command) const {
+  // Before all else: whoever is refused for this may succeed elsewhere, whatever the rest says.
   if (state_.counters.draining) {
     return absl::UnavailableError(
         absl::StrCat("generation \"", command.id.value(), "\" is refused: the server is draining"));
@@ -71,6 +73,7 @@ absl::Status CommandProcessor::CheckNew(const EnqueueCommand& command) const {
 absl::Status CommandProcessor::CheckFits(const EnqueueCommand& command) const {
   const std::string& id = command.id.value();
   const int64_t prompt_tokens = static_cast<int64_t>(command.spec.prompt.size());
+  // In 64 bits: max_tokens may be as large as an int32 can be.
   const int64_t max_tokens = command.spec.sampling.max_tokens;
   if (id.empty()) return absl::InvalidArgumentError("generation_id is empty");
   if (prompt_tokens < 1) {
@@ -215,6 +218,7 @@ void CommandProcessor::On(ListGenerationsCommand& command) {
     last = generation.key;
     if (Matches(generation, command)) page.generations.push_back(generation.Describe(state_.journal.now()));
   }
+  // After the last one looked at, not the last one found: the next page need not look at them again.
   if (it != all.end()) page.next_after = last;
   state_.journal.Record(Reply{.ticket = command.ticket, .result = std::move(page)});
 }

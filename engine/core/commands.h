@@ -24,12 +24,13 @@ enum class Ticket : int64_t {};
 
 // Creates a generation, QUEUED or (with `hold`) PAUSED. A known id with the same `body_digest` returns that generation
 // as it is now; with another digest: ALREADY_EXISTS. RESOURCE_EXHAUSTED naming the limit if max_queued or max_live is
-// reached, UNAVAILABLE while draining, INVALID_ARGUMENT if prompt + max_tokens exceeds the context or the whole pool.
+// reached (with `hold`, max_live alone: it does not wait in the queue), UNAVAILABLE while draining, INVALID_ARGUMENT if
+// prompt + max_tokens exceeds the context or the whole pool.
 struct EnqueueCommand {
   Ticket ticket{};
   GenerationId id;
   GenerationSpec spec;
-  std::string body_digest;   // of the request as it was sent: equal digests mean equal bodies
+  std::string body_digest;  // of the request as it was sent: equal digests mean equal bodies
   bool hold = false;
   bool attach_reader = false;  // Generate: also counts one reader, on a known id too (see AttachCommand, offset 0)
 };
@@ -60,8 +61,8 @@ struct SetPriorityCommand {
   int32_t priority = 0;
 };
 
-// Counts one reader more, and ends a pause by disconnect. NOT_FOUND for an unknown id, OUT_OF_RANGE if `offset` is beyond
-// the tokens so far; then no reader is counted.
+// Counts one reader more, and ends a pause by disconnect. NOT_FOUND for an unknown id, OUT_OF_RANGE if `offset` is
+// beyond the tokens so far; then no reader is counted.
 struct AttachCommand {
   Ticket ticket{};
   GenerationId id;
@@ -80,8 +81,8 @@ struct GetGenerationCommand {
   GenerationId id;
 };
 
-// Generations in order of arrival, those with a key above `after`. Empty filters match all. At most `page_size` results,
-// and at most kMaxScanned looked at: a page may be short, or empty, with more to come.
+// Generations in order of arrival, those with a key above `after`. Empty filters match all. At most `page_size`
+// results, and at most kMaxScanned looked at: a page may be short, or empty, with more to come.
 struct ListGenerationsCommand {
   static constexpr int kMaxScanned = 10000;
 
@@ -105,9 +106,9 @@ struct AbortAllCommand {
   std::string reason;
 };
 
-using Command = std::variant<EnqueueCommand, PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand, AttachCommand,
-                             DetachCommand, GetGenerationCommand, ListGenerationsCommand, GetEngineCommand, DrainCommand,
-                             AbortAllCommand>;
+using Command = std::variant<EnqueueCommand, PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand,
+                             AttachCommand, DetachCommand, GetGenerationCommand, ListGenerationsCommand,
+                             GetEngineCommand, DrainCommand, AbortAllCommand>;
 
 // The outcome for one id: the generation as it now is, or an error.
 struct OperationResult {

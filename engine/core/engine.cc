@@ -36,6 +36,7 @@ class Engine::Impl {
   const Batch* Prepare(absl::Time now) {
     FERMATA_CHECK(prepared_ == nullptr);
     state_.journal.SetNow(now);
+    // Asked first, so that an engine whose every block is held back does not even look at who waits.
     if (!scheduler_.HasWork()) return nullptr;
     prepared_ = &scheduler_.PrepareStep();
     FERMATA_CHECK(!prepared_->slices.empty());
@@ -83,6 +84,7 @@ class Engine::Impl {
     }
   }
 
+  // At the end only: until then replies and batches may refer to what has finished.
   void Forget(absl::Time now) {
     state_.table.Forget(now, state_.journal.forgotten());
     state_.count(GenerationState::kFinished) = state_.table.finished_count();

@@ -43,15 +43,15 @@ class Engine {
   // Applies `commands` in order, then every timer that is due. REQUIRES: no batch is being run.
   Report Boundary(absl::Time now, std::vector<Command> commands);
 
-  // Decides who runs in the next step and returns its batch; nullptr if there is nothing to run. The batch is valid until
-  // Complete(), which must follow. State changes made here (admission, displacement) are in Complete()'s report.
+  // Decides who runs in the next step and returns its batch; nullptr if there is nothing to run. The batch is valid
+  // until Complete(), which must follow. State changes made here (admission, displacement) are in Complete()'s report.
   const Batch* Prepare(absl::Time now);
 
   // Takes the results of the prepared batch. `status` not OK: every generation in the batch ends with ERROR.
   Report Complete(absl::Time now, const absl::Status& status, const StepOutput& output);
 
-  // Boundary, and if there is something to run, Prepare, Run and Complete. One report: the boundary's events and replies,
-  // then the step's.
+  // Boundary, and if there is something to run, Prepare, Run and Complete. One report: the boundary's events and
+  // replies, then the step's.
   Report Step(absl::Time now, std::vector<Command> commands, ModelRunner& runner);
 
   // True if Prepare() would find something to run now.
@@ -63,8 +63,8 @@ class Engine {
   // Live generations that are not paused: 0 means that a drain is done.
   int64_t active_count() const;
 
-  // Checks every invariant that ties the parts together (each live generation in exactly one queue, blocks held + free =
-  // pool, counters equal to a recount, ...): O(everything), for tests. INTERNAL with what is broken.
+  // Checks every invariant that ties the parts together (each live generation in exactly one queue, blocks held + free
+  // = pool, counters equal to a recount, ...): O(everything), for tests. INTERNAL with what is broken.
   absl::Status CheckInvariants() const;
 
  private:

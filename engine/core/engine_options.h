@@ -26,11 +26,11 @@ struct EngineOptions {
   absl::Duration disconnect_lease = absl::Minutes(10);  // how long a pause by disconnect waits for a reader
 
   // Bounds. Each is named by its flag in the error of whoever meets it.
-  int32_t max_running = 64;       // generations in one step
-  int32_t max_queued = 10000;     // newcomers in QUEUED
-  int32_t max_live = 100000;      // all that are not finished
-  int32_t context_tokens = 2048;  // prompt + max_tokens of one generation
-  int32_t max_finished = 10000;   // finished ones kept for GetGeneration and Attach
+  int32_t max_running = 64;                         // generations in one step
+  int32_t max_queued = 10000;                       // newcomers in QUEUED
+  int32_t max_live = 100000;                        // all that are not finished
+  int32_t context_tokens = 2048;                    // prompt + max_tokens of one generation
+  int32_t max_finished = 10000;                     // finished ones kept for GetGeneration and Attach
   absl::Duration finished_age = absl::Minutes(10);  // and for how long
 
   // Performance.

@@ -26,8 +26,8 @@ struct Usage {
   int64_t prefilled_token_count = 0;
   int64_t recomputed_token_count = 0;
   int64_t output_token_count = 0;
-  int64_t preemption_count = 0;  // by the scheduler
-  int64_t pause_count = 0;       // by the control plane or a disconnect
+  int64_t preemption_count = 0;    // by the scheduler
+  int64_t pause_count = 0;         // by the control plane (a hold at Enqueue included) or a disconnect
   absl::Duration queued_duration;  // QUEUED and PREEMPTED
   absl::Duration running_duration;
   absl::Duration paused_duration;
@@ -58,8 +58,8 @@ struct GenerationInfo {
   absl::Time create_time = absl::InfinitePast();
   absl::Time start_time = absl::InfinitePast();   // first became RUNNING; InfinitePast: never
   absl::Time finish_time = absl::InfinitePast();  // InfinitePast: not yet
-  int64_t step = 0;      // last completed step when its state last changed
-  int64_t revision = 0;  // of the report in which it last changed
+  int64_t step = 0;                               // last completed step when its state last changed
+  int64_t revision = 0;                           // of the report in which it last changed
 };
 
 }  // namespace fermata

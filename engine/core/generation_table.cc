@@ -11,6 +11,7 @@ Generation& GenerationTable::Insert(const GenerationId& id) {
   generation.id = id;
   const bool inserted = by_id_.emplace(id, &generation).second;
   FERMATA_CHECK(inserted);
+  // Keys rise, so the newest is always the last.
   by_key_.emplace_hint(by_key_.end(), generation.key, std::move(record));
   return generation;
 }
@@ -28,6 +29,7 @@ Generation* GenerationTable::Find(GenerationKey key) const {
 void GenerationTable::Retire(Generation& generation) {
   const absl::Time finish_time = generation.life.finish_time();
   FERMATA_CHECK(!generation.live());
+  // In order of finish is in order of age, so the front alone says what is due.
   FERMATA_CHECK(finished_.empty() || finished_.back()->life.finish_time() <= finish_time);
   finished_.push_back(&generation);
 }
@@ -36,7 +38,7 @@ void GenerationTable::Forget(absl::Time now, std::vector<GenerationKey>* forgott
   while (!finished_.empty() && (finished_count() > max_finished_ || next_forget_time() <= now)) {
     const Generation& oldest = *finished_.front();
     finished_.pop_front();
-    const GenerationKey key = oldest.key;
+    const GenerationKey key = oldest.key;  // a copy: erasing by_key_'s entry destroys the record
     forgotten->push_back(key);
     by_id_.erase(oldest.id);
     by_key_.erase(key);

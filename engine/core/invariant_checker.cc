@@ -84,6 +84,7 @@ class Recount {
     blocks_[static_cast<int>(generation.state())] += held;
     for (const BlockId block : generation.blocks) {
       if (state_.pool.IsFree(block)) return absl::InternalError(absl::StrCat("holds free block ", Value(block)));
+      // Blocks are never shared, so one that is met twice would be written by two.
       if (block_is_held_[Value(block)]) return absl::InternalError(absl::StrCat("shares block ", Value(block)));
       block_is_held_[Value(block)] = true;
     }

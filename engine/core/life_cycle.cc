@@ -23,11 +23,12 @@ void LifeCycle::Begin(Generation& generation, bool hold) {
   generation.order = OrderOf(generation);
   generation.pause.by_control = hold;
   state_.timers.Set(TimeoutOf(generation));
-  Transition(generation, hold ? State::kPaused : State::kQueued, Cause::kEnqueue);
+  Transition(generation, {hold ? State::kPaused : State::kQueued, Cause::kEnqueue});
 }
 
 void LifeCycle::Admit(Generation& generation) {
-  Transition(generation, State::kRunning, Cause::kScheduler);
+  Transition(generation, {State::kRunning, Cause::kScheduler});
+  // A displaced or continued one still has all of them.
   if (!generation.blocks.empty()) return;
   generation.blocks = state_.pool.Allocate(state_.MissingBlockCount(generation));
   state_.counters.block_running_count += static_cast<int64_t>(generation.blocks.size());
@@ -35,14 +36,14 @@ void LifeCycle::Admit(Generation& generation) {
   generation.context.reserve(generation.token_limit());
 }
 
-void LifeCycle::Displace(Generation& generation) { Transition(generation, State::kPreempted, Cause::kScheduler); }
+void LifeCycle::Displace(Generation& generation) { Transition(generation, {State::kPreempted, Cause::kScheduler}); }
 
 void LifeCycle::HoldByControl(Generation& generation, const std::string& reason) {
   FERMATA_CHECK(generation.live());
   if (generation.pause.by_control) return;
   generation.pause.by_control = true;
   generation.pause.reason = reason;
-  if (generation.state() != State::kPaused) Transition(generation, State::kPaused, Cause::kPreempt);
+  if (generation.state() != State::kPaused) Transition(generation, {State::kPaused, Cause::kPreempt});
 }
 
 void LifeCycle::HoldByDisconnect(Generation& generation) {
@@ -51,7 +52,7 @@ void LifeCycle::HoldByDisconnect(Generation& generation) {
   generation.pause.by_disconnect = true;
   generation.pause.lease_expire_time = state_.journal.now() + state_.options.disconnect_lease;
   state_.timers.Set(DisconnectLeaseOf(generation));
-  if (generation.state() != State::kPaused) Transition(generation, State::kPaused, Cause::kDisconnect);
+  if (generation.state() != State::kPaused) Transition(generation, {State::kPaused, Cause::kDisconnect});
 }
 
 void LifeCycle::ReleaseHolds(Generation& generation, Cause cause) {
@@ -74,13 +75,16 @@ void LifeCycle::DropDisconnectHold(Generation& generation) {
 }
 
 void LifeCycle::Resume(Generation& generation, Cause cause) {
+  // Whoever was admitted has computed something by the time it can be paused, so it is QUEUED exactly if it has no
+  // blocks.
   const bool has_kv = generation.computed_token_count > 0;
-  Transition(generation, has_kv ? State::kPreempted : State::kQueued, cause);
+  Transition(generation, {has_kv ? State::kPreempted : State::kQueued, cause});
 }
 
 void LifeCycle::SetPriority(Generation& generation, int32_t priority) {
   FERMATA_CHECK(generation.live());
   if (generation.spec.priority == priority) return;
+  // Out of the queue first: it finds its entries by their order.
   GenerationQueue* queue = QueueOf(generation.state());
   if (queue != nullptr) queue->Erase(generation);
   generation.spec.priority = priority;
@@ -100,32 +104,56 @@ void LifeCycle::Finish(Generation& generation, FinishReason reason, Cause cause,
   DropDisconnectHold(generation);
   generation.pause = PauseInfo();
   ReleaseBlocks(generation);
+  // Many finished ones are kept, for what GetGeneration shows of them: nothing that is large.
   generation.text.reset();
   generation.context = {};
   generation.spec.sampling = SamplingParams();
-  generation.life.finish_reason_ = reason;
-  generation.life.error_message_ = std::move(message);
-  Transition(generation, State::kFinished, cause);
+  Transition(generation, {State::kFinished, cause, reason, std::move(message)});
   state_.table.Retire(generation);
 }
 
-void LifeCycle::Transition(Generation& generation, State to, Cause cause) {
+void LifeCycle::Transition(Generation& generation, Move move) {
   LifeRecord& life = generation.life;
   const State from = life.state_;
-  FERMATA_CHECK(IsLegalTransition(from, to));
+  FERMATA_CHECK(IsLegalTransition(from, move.to));
+  if (GenerationQueue* queue = QueueOf(from)) queue->Erase(generation);
+  life.state_ = move.to;
+  life.finish_reason_ = move.reason;
+  life.error_message_ = std::move(move.message);
+  if (GenerationQueue* queue = QueueOf(move.to)) queue->Insert(generation);
+  UpdateRecord(life, from);
+  UpdateCounters(generation, from);
+  // Last, because the event may carry a copy of all of the above.
+  state_.journal.RecordStateChange(generation, from, move.cause);
+}
+
+void LifeCycle::UpdateRecord(LifeRecord& life, State from) {
   const absl::Time now = state_.journal.now();
   if (absl::Duration* duration = life.DurationOf(from)) *duration += now - life.since_;
-  life.state_ = to;
   life.since_ = now;
   life.step_ = state_.journal.step();
-  if (to == State::kRunning && life.start_time_ == absl::InfinitePast()) life.start_time_ = now;
-  if (to == State::kFinished) life.finish_time_ = now;
-  if (to == State::kPreempted && from == State::kRunning) ++life.preemption_count_;
-  if (to == State::kPaused) ++life.pause_count_;
+  switch (life.state_) {
+    case State::kRunning:
+      if (life.start_time_ == absl::InfinitePast()) life.start_time_ = now;
+      break;
+    case State::kPreempted:
+      // Coming from a pause it is not displaced, it only waits.
+      if (from == State::kRunning) ++life.preemption_count_;
+      break;
+    case State::kPaused:
+      ++life.pause_count_;
+      break;
+    case State::kFinished:
+      life.finish_time_ = now;
+      break;
+    case State::kNone:
+    case State::kQueued:
+      break;
+  }
+}
 
-  if (GenerationQueue* queue = QueueOf(from)) queue->Erase(generation);
-  if (GenerationQueue* queue = QueueOf(to)) queue->Insert(generation);
-
+void LifeCycle::UpdateCounters(const Generation& generation, State from) {
+  const State to = generation.state();
   const int64_t block_count = static_cast<int64_t>(generation.blocks.size());
   if (int64_t* counter = BlockCounterOf(from)) *counter -= block_count;
   if (int64_t* counter = BlockCounterOf(to)) *counter += block_count;
@@ -134,7 +162,6 @@ void LifeCycle::Transition(Generation& generation, State to, Cause cause) {
   if (to == State::kFinished) ++state_.counters.finished_total;
   if (to == State::kPreempted && from == State::kRunning) ++state_.counters.preemption_total;
   if (to == State::kPaused) ++state_.counters.pause_total;
-  state_.journal.RecordStateChange(generation, from, cause);
 }
 
 GenerationQueue* LifeCycle::QueueOf(State state) {

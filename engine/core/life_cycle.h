@@ -48,8 +48,21 @@ class LifeCycle {
   void Finish(Generation& generation, FinishReason reason, Cause cause, std::string message);
 
  private:
+  struct Move {
+    GenerationState to = GenerationState::kNone;
+    Cause cause = Cause::kScheduler;
+    FinishReason reason = FinishReason::kNone;  // this and the message: to kFinished only
+    std::string message = {};
+  };
+
   // The one function that changes a state, and all that is counted or ordered by it.
-  void Transition(Generation& generation, GenerationState to, Cause cause);
+  void Transition(Generation& generation, Move move);
+
+  // Times and counts of the generation itself, as of the move from `from` to its present state.
+  void UpdateRecord(LifeRecord& life, GenerationState from);
+
+  // The engine's counters likewise.
+  void UpdateCounters(const Generation& generation, GenerationState from);
 
   // The queue of a state; nullptr for those that are in none.
   GenerationQueue* QueueOf(GenerationState state);

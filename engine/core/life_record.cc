@@ -4,6 +4,7 @@ namespace fermata {
 
 absl::Duration* LifeRecord::DurationOf(GenerationState state) {
   switch (state) {
+    // Whoever is preempted waits for its turn, as whoever is queued does.
     case GenerationState::kQueued:
     case GenerationState::kPreempted:
       return &queued_duration_;
@@ -19,6 +20,7 @@ absl::Duration* LifeRecord::DurationOf(GenerationState state) {
 }
 
 void LifeRecord::Describe(absl::Time now, GenerationInfo* info) const {
+  // The time in the present state is added to a copy: only a move writes to the record.
   LifeRecord up_to_now = *this;
   if (absl::Duration* duration = up_to_now.DurationOf(state_)) *duration += now - since_;
   info->state = state_;

@@ -12,7 +12,7 @@
 
 namespace fermata {
 
-// Everybody may read it; LifeCycle alone writes it, all of it in one function.
+// Everybody may read it; LifeCycle::Transition() alone writes it.
 class LifeRecord {
  public:
   GenerationState state() const { return state_; }

@@ -14,8 +14,8 @@
 
 namespace fermata {
 
-// One generation's part in a step. The tokens to compute are context[first_position .. first_position + token_count); the
-// KV of everything before them is already written in the blocks.
+// One generation's part in a step. The tokens to compute are context[first_position .. first_position + token_count);
+// the KV of everything before them is already written in the blocks.
 struct BatchSlice {
   GenerationKey key{};
 
@@ -28,8 +28,8 @@ struct BatchSlice {
   int32_t first_position = 0;
   int32_t token_count = 0;  // at least 1
 
-  // Physical block of each logical one: position p is slot p % block_tokens of blocks[p / block_tokens]. Covers at least
-  // first_position + token_count positions.
+  // Physical block of each logical one: position p is slot p % block_tokens of blocks[p / block_tokens]. Covers at
+  // least first_position + token_count positions.
   absl::Span<const BlockId> blocks;
 
   // True if the last computed token is the last of `context`: its logits are sampled, the new token's position is
@@ -47,15 +47,15 @@ struct Batch {
 
 // Log-probabilities (natural, of the distribution before temperature, truncation and penalties) at one output position.
 struct TokenLogprobs {
-  float logprob = 0;                            // of the sampled token
-  std::vector<std::pair<TokenId, float>> top;   // most likely first
+  float logprob = 0;                           // of the sampled token
+  std::vector<std::pair<TokenId, float>> top;  // most likely first
 };
 
 struct SampledToken {
-  int32_t slice = 0;        // index into Batch::slices
-  absl::Status status;      // not OK: this generation alone has failed (for instance, logits are not numbers)
+  int32_t slice = 0;    // index into Batch::slices
+  absl::Status status;  // not OK: this generation alone has failed (for instance, logits are not numbers)
   TokenId token{};
-  TokenLogprobs logprobs;   // filled if SamplingParams::logprobs >= 0
+  TokenLogprobs logprobs;  // filled if SamplingParams::logprobs >= 0
 };
 
 // Reused from step to step; Run() clears it.
@@ -69,8 +69,8 @@ class ModelRunner {
  public:
   virtual ~ModelRunner() = default;
 
-  // Computes the batch: writes KV of every computed token, samples where asked. Blocks until done. A non-OK status means
-  // that the whole step failed and that no row of it can be trusted.
+  // Computes the batch: writes KV of every computed token, samples where asked. Blocks until done. A non-OK status
+  // means that the whole step failed and that no row of it can be trusted.
   virtual absl::Status Run(const Batch& batch, StepOutput* output) = 0;
 };
 

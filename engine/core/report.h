@@ -47,10 +47,10 @@ struct StateChanged {
   std::optional<GenerationInfo> info;
 };
 
-// An output token, with the text it released. Text lags behind tokens while a UTF-8 character or a possible stop string is
-// incomplete; what is still held when the generation finishes is in the last token's text if that token finished it, else
-// in a TextReleased event before the finish. All text of a generation, put together, is valid UTF-8 (bytes that are not
-// become U+FFFD), and is the same however often it is replayed.
+// An output token, with the text it released. Text lags behind tokens while a UTF-8 character or a possible stop string
+// is incomplete; what is still held when the generation finishes is in the last token's text if that token finished it,
+// else in a TextReleased event before the finish. All text of a generation, put together, is valid UTF-8 (bytes that
+// are not become U+FFFD), and is the same however often it is replayed.
 struct TokenSampled {
   GenerationKey key{};
   int64_t offset = 0;  // 0-based among the output tokens
@@ -79,8 +79,8 @@ struct PriorityChanged {
 
 using Event = std::variant<StateChanged, TokenSampled, TextReleased, Progress, PriorityChanged>;
 
-// `step` is the last completed step: the one just done, for the report of a step. Revisions rise by one with every report
-// that has events; one without repeats the last.
+// `step` is the last completed step: the one just done, for the report of a step. Revisions rise by one with every
+// report that has events; one without repeats the last.
 struct Report {
   int64_t step = 0;
   int64_t revision = 0;

@@ -23,20 +23,20 @@ struct SamplingParams {
   static constexpr int kMaxLogitBias = 300;
   static constexpr int kMaxLogprobs = 20;
 
-  int32_t max_tokens = kDefaultMaxTokens;  // output tokens, at least 1
-  float temperature = 1.0f;                // 0 is greedy; at most kMaxTemperature
-  int32_t top_k = 0;                       // 0: no limit
-  float top_p = 1.0f;                      // (0, 1]
-  float min_p = 0.0f;                      // [0, 1], relative to the most likely token
-  float repetition_penalty = 1.0f;         // (0, 10], over prompt and output
-  float frequency_penalty = 0.0f;          // [-2, 2], over output only
-  float presence_penalty = 0.0f;           // [-2, 2], over output only
-  uint64_t seed = 0;                       // always set: the edge draws one where the client gave none
-  bool ignore_eos = false;                 // end-of-generation tokens do not stop
-  std::vector<std::string> stop;           // stop strings; each is cut from the text
-  std::vector<TokenId> stop_token_ids;     // stop tokens; counted as output, not in the text
+  int32_t max_tokens = kDefaultMaxTokens;             // output tokens, at least 1
+  float temperature = 1.0f;                           // 0 is greedy; at most kMaxTemperature
+  int32_t top_k = 0;                                  // 0: no limit
+  float top_p = 1.0f;                                 // (0, 1]
+  float min_p = 0.0f;                                 // [0, 1], relative to the most likely token
+  float repetition_penalty = 1.0f;                    // (0, 10], over prompt and output
+  float frequency_penalty = 0.0f;                     // [-2, 2], over output only
+  float presence_penalty = 0.0f;                      // [-2, 2], over output only
+  uint64_t seed = 0;                                  // always set: the edge draws one where the client gave none
+  bool ignore_eos = false;                            // end-of-generation tokens do not stop
+  std::vector<std::string> stop;                      // stop strings; each is cut from the text
+  std::vector<TokenId> stop_token_ids;                // stop tokens; counted as output, not in the text
   std::vector<std::pair<TokenId, float>> logit_bias;  // added to the raw logits, [-100, 100]
-  int32_t logprobs = -1;                   // -1: none; 0: of the sampled token; n: and of the n most likely
+  int32_t logprobs = -1;                              // -1: none; 0: of the sampled token; n: and of the n most likely
 
   // INVALID_ARGUMENT naming the field, its value and the allowed range. NaN is never in range. Token ids must be below
   // `vocabulary_size`.

@@ -33,7 +33,7 @@ std::vector<Contender> SelectWaiting(const View& view, const Budget& budget) {
     const Candidate& candidate = view.waiting[i];
     if (candidate.missing_block_count > 0 && (blocks_are_kept || candidate.missing_block_count > free_blocks)) {
       blocks_are_kept = true;
-      continue;
+      continue;  // those behind that have their blocks may still start
     }
     if (free_slots > 0) {
       --free_slots;

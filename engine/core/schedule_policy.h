@@ -47,7 +47,8 @@ struct Plan {
   std::vector<Share> shares;       // in the order in which the budget was given out
 };
 
-// The order is (priority, arrival), over running and waiting together.
+// The order is (priority, arrival), over running and waiting together; that one was displaced and has its KV gives it
+// no better place than its arrival.
 //
 // Slots go by that order: a waiting one takes a free slot or, with Displacement::kRunning, that of the least urgent,
 // newest running one whose priority is strictly greater. A waiting one that lacks blocks keeps back those behind it

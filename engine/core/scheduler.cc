@@ -3,6 +3,7 @@
 namespace fermata {
 
 bool Scheduler::HasWork() const {
+  // What runs always gets a token, and so does the first that is preempted once a slot is free: it has its blocks.
   if (!state_.running.empty() || !state_.preempted.empty()) return true;
   if (state_.queued.empty()) return false;
   // With every slot free only the blocks that paused ones hold can keep the head back, and nobody overtakes it.
@@ -58,7 +59,8 @@ void Scheduler::ViewWaiting(const Budget& budget) {
   const int64_t limit = WaitingLimit(running_, budget, head);
   int64_t queued_left = limit;
   int64_t preempted_left = limit;
-  // Merges both queues, up to the limit of each.
+  // Each queue has a limit of its own: if the first that is queued lacks blocks, those who can start are in the other.
+  // So: a merge, up to the limit of each.
   while ((queued != queued_end && queued_left > 0) || (preempted != preempted_end && preempted_left > 0)) {
     const bool take_preempted =
         preempted_left > 0 && preempted != preempted_end && (queued_left == 0 || preempted_is_next());

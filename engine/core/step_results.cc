@@ -13,6 +13,7 @@ namespace fermata {
 void StepResults::Apply(const Batch& batch, absl::Span<Generation* const> generations, const absl::Status& status,
                         const StepOutput& output) {
   FERMATA_CHECK(batch.slices.size() == generations.size());
+  // Nothing can be trusted, not even what was only prefilled: a later step would build on it.
   if (!status.ok()) {
     for (Generation* generation : generations) FinishWithError(*generation, status);
     return;
@@ -54,6 +55,7 @@ int32_t StepResults::CountComputed(Generation& generation, int32_t token_count) 
 FinishReason StepResults::AppendToken(Generation& generation, const SampledToken& sampled) {
   const TokenId token = sampled.token;
   FERMATA_CHECK(Value(token) >= 0 && Value(token) < state_.decoder.vocabulary_size());
+  // Made with the first token, so that whoever waits costs no memory for it.
   if (!generation.text.has_value()) generation.text.emplace(generation.spec.sampling.stop);
   TokenSampled event{generation.key, generation.output_token_count, token, /*text=*/"", std::nullopt};
   if (generation.spec.sampling.logprobs >= 0) event.logprobs = sampled.logprobs;

@@ -7,6 +7,7 @@
 namespace fermata {
 namespace {
 
+// The failure function, with one entry for each length from 0 to the whole.
 std::vector<uint16_t> Borders(const std::string& text) {
   std::vector<uint16_t> borders(text.size() + 1, 0);
   int border = 0;
@@ -36,6 +37,7 @@ int StopMatcher::Advance(char byte) {
     while (matched > 0 && pattern.text[matched] != byte) matched = pattern.borders[matched];
     if (pattern.text[matched] == byte) ++matched;
     if (matched == static_cast<int>(pattern.text.size())) {
+      // Goes on as if there had been no match: what it ends with may begin another one.
       longest_match = std::max(longest_match, matched);
       matched = pattern.borders[matched];
     }

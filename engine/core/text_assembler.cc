@@ -3,6 +3,7 @@
 namespace fermata {
 
 bool TextAssembler::Append(absl::string_view bytes, std::string* text) {
+  // The common case: nothing to look for, nothing to hold but half a character.
   if (matcher_.empty()) {
     utf8_.Append(bytes, text);
     return false;
@@ -11,6 +12,7 @@ bool TextAssembler::Append(absl::string_view bytes, std::string* text) {
     held_.push_back(byte);
     const int match = matcher_.Advance(byte);
     if (match > 0) {
+      // All of the match is in held_, for it was held back as the beginning of one byte by byte.
       held_.resize(held_.size() - match);
       Flush(text);
       return true;

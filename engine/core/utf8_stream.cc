@@ -12,6 +12,7 @@ constexpr uint8_t kMostContinuation = 0xBF;
 void Utf8Stream::Append(absl::string_view bytes, std::string* text) {
   for (const char c : bytes) {
     const uint8_t byte = static_cast<uint8_t>(c);
+    // A byte that cannot go on ends the character begun, and is then looked at afresh: it may begin the next one.
     if (missing_count_ > 0 && (byte < least_ || byte > most_)) Replace(text);
     if (missing_count_ == 0) {
       Begin(byte, text);
@@ -32,6 +33,7 @@ void Utf8Stream::Begin(uint8_t byte, std::string* text) {
     text->push_back(static_cast<char>(byte));
     return;
   }
+  // C0 and C1 could only begin overlong forms, F5 and above only values that are too large.
   if (byte >= 0xC2 && byte <= 0xDF) {
     missing_count_ = 1;
   } else if (byte >= 0xE0 && byte <= 0xEF) {

@@ -60,6 +60,7 @@ class RulesTest(unittest.TestCase):
     def test_file_length(self):
         self.assertTrue(found(size_rules.file_length, "engine/a.cc", "x;\n" * 401))
         self.assertFalse(found(size_rules.file_length, "engine/a.cc", "x;\n" * 400))
+        self.assertFalse(found(size_rules.file_length, "proto/a.proto", "x;\n" * 900))
         self.assertFalse(found(size_rules.file_length, "kernels/a.cc", "x;\n" * 800))
         self.assertTrue(found(size_rules.file_length, "kernels/a.cc", "x;\n" * 801))
 

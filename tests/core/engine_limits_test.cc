@@ -116,6 +116,20 @@ TEST(EngineLimitsTest, TheTimeoutCountsFromEnqueuePausesIncludedAndIsNeverEarly)
   EXPECT_EQ(engine.GetEngine().block_free_count, engine.GetEngine().block_count);
 }
 
+TEST(EngineLimitsTest, AFinishEndsTimeoutAndLease) {
+  EngineOptions options;
+  options.finished_age = absl::InfiniteDuration();
+  EngineHarness engine(options);
+  engine.Enqueue("g", {.attach_reader = true, .on_disconnect = OnDisconnect::kPause, .timeout = absl::Seconds(5)});
+  engine.Step();
+  engine.Detach("g");
+  engine.Abort("g");
+  EXPECT_EQ(engine.engine().NextTimer(), absl::InfiniteFuture());
+  engine.Advance(absl::Hours(1));
+  EXPECT_TRUE(engine.Boundary().empty());
+  EXPECT_EQ(engine.Get("g").generation->finish_reason, FinishReason::kAborted);
+}
+
 TEST(EngineLimitsTest, ACommandAtTheSameBoundaryComesBeforeTheTimer) {
   EngineOptions options;
   options.disconnect_lease = absl::Seconds(10);

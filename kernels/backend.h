@@ -1,0 +1,130 @@
+// What a device must be able to do for a transformer's forward pass. The forward pass is written once over this; it
+// knows neither threads nor vector instructions nor CUDA, and this knows nothing of generations or schedules.
+//
+// Shapes are written [outermost][..][innermost], row-major. A "row" is one token of the step. All float pointers are
+// memory of this device, made by Allocate(). Work is asynchronous where the device is; Synchronize() waits for it.
+//
+// The promise that every implementation keeps: what is computed for a row depends on nothing but that row (and, in
+// attention, the KV of its own context): not on how many rows there are, on their order, or on threads. Same bits.
+
+#ifndef FERMATA_KERNELS_BACKEND_H_
+#define FERMATA_KERNELS_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "kernels/weight_type.h"
+
+namespace fermata::kernels {
+
+// Weights made ready for a device. Made by one backend and used with that one alone.
+class Weights {
+ public:
+  virtual ~Weights() = default;
+
+  int64_t rows() const { return rows_; }
+  int64_t columns() const { return columns_; }
+
+ protected:
+  Weights(int64_t rows, int64_t columns) : rows_(rows), columns_(columns) {}
+
+ private:
+  int64_t rows_;
+  int64_t columns_;
+};
+
+// Floats on a device.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual float* data() = 0;
+};
+
+// The paged KV cache: [block][layer][K, V][kv head][slot][head size] float32, so that one block of all layers is one
+// piece.
+struct KvShape {
+  int32_t block_count = 0;
+  int32_t block_tokens = 0;  // slots of a block
+  int32_t layer_count = 0;
+  int32_t kv_head_count = 0;
+  int32_t head_size = 0;
+
+  int64_t head_elements() const { return int64_t{block_tokens} * head_size; }
+  int64_t layer_elements() const { return 2 * kv_head_count * head_elements(); }
+  int64_t block_elements() const { return layer_count * layer_elements(); }
+};
+
+// The rows of one generation in a step: row first_row + i is the token at position first_position + i. They follow each
+// other, segment after segment.
+struct Segment {
+  int32_t first_row = 0;
+  int32_t row_count = 0;
+  int32_t first_position = 0;
+  const int32_t* blocks =
+      nullptr;  // physical block of each logical one, for all positions up to the last of these rows
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // Makes weights ready. `view` must outlive them: they may go on reading it. RESOURCE_EXHAUSTED if there is no memory.
+  virtual absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) = 0;
+
+  // RESOURCE_EXHAUSTED if there is no memory. Contents are undefined.
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t float_count) = 0;
+
+  // The KV cache that the operations below use. Called once. RESOURCE_EXHAUSTED, with the numbers, if there is no
+  // memory.
+  virtual absl::Status AllocateKv(const KvShape& shape) = 0;
+
+  // output[r] = row tokens[r] of `table`. `tokens` is host memory, read before this returns; output is [rows][columns].
+  virtual void Embed(const Weights& table, absl::Span<const int32_t> tokens, float* output) = 0;
+
+  // output[r][i] = x[r][i] / sqrt(mean(x[r]^2) + epsilon) * weight[i]; x and output [rows][columns], not overlapping.
+  virtual void RmsNorm(const Weights& weight, float epsilon, const float* x, int32_t rows, float* output) = 0;
+
+  // For each matrix w: its output[r][o] = sum over i of w[o][i] * x[r][i]; x [rows][columns], output [rows][w.rows].
+  // All have the same columns. Given together so that x is read and prepared once.
+  struct Product {
+    const Weights* weights;
+    float* output;
+  };
+  virtual void MatMul(absl::Span<const Product> products, const float* x, int32_t rows) = 0;
+
+  // Rotates q [rows][head_count][head size] and k [rows][kv heads][head size] in place by their positions: neighbouring
+  // elements 2i and 2i+1 are a pair, turned by position * frequencies[i] (frequencies: [head size / 2], host memory).
+  // Then writes k and v into the cache of `layer`.
+  virtual void RopeAndStore(absl::Span<const Segment> segments, int32_t layer, int32_t head_count,
+                            const float* frequencies, float* q, float* k, const float* v) = 0;
+
+  // output[r][h] = attention of query q[r][h] over all positions of its segment up to its own; query heads share KV
+  // heads in groups of head_count / kv heads. Scores are scaled by 1 / sqrt(head size). q, output:
+  // [rows][head_count][head size].
+  virtual void Attention(absl::Span<const Segment> segments, int32_t layer, int32_t head_count, const float* q,
+                         float* output) = 0;
+
+  // gate[r][i] = silu(gate[r][i]) * up[r][i]; both [rows][size].
+  virtual void SwiGlu(const float* up, int32_t rows, int32_t size, float* gate) = 0;
+
+  // x[i] += y[i].
+  virtual void Add(const float* y, int64_t count, float* x) = 0;
+
+  // output[n] = x[indices[n]]; x has rows of `size`. `indices` is host memory, read before this returns.
+  virtual void GatherRows(const float* x, absl::Span<const int32_t> indices, int32_t size, float* output) = 0;
+
+  // Waits for everything asked so far. Not OK if any of it failed: then nothing computed since the last call can be
+  // trusted.
+  virtual absl::Status Synchronize() = 0;
+
+  // Host memory with the contents of data[0 .. count): valid until the next call. Synchronizes.
+  virtual absl::StatusOr<absl::Span<const float>> ToHost(const float* data, int64_t count) = 0;
+};
+
+}  // namespace fermata::kernels
+
+#endif  // FERMATA_KERNELS_BACKEND_H_

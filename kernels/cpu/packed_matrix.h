@@ -1,0 +1,68 @@
+// Quantised weights in the order in which vector instructions want them.
+
+#ifndef FERMATA_KERNELS_CPU_PACKED_MATRIX_H_
+#define FERMATA_KERNELS_CPU_PACKED_MATRIX_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/weight_type.h"
+
+namespace fermata::kernels {
+
+// Rows of a matrix that are multiplied together, one for each 32-bit lane of the widest vector: no sum over lanes is
+// needed, and the sums of a row are made in the same order by every instruction set.
+inline constexpr int kPackedRows = 16;
+
+// The forms that products read. In all of them 16 rows by 4 columns of values are neighbours: byte 4 * r + c of 64.
+enum class PackedForm {
+  // 32 columns: 256 bytes, a nibble a value. Byte j of piece k (k = 0..3) holds columns 4k.. in its low nibble and
+  // columns
+  // 16 + 4k.. in its high one. Then 16 f16 scales, 16 f16 minima: weight = scale * nibble + minimum. From Q4_0, Q4_1.
+  kNibbles,
+  // 32 columns: 512 bytes, offset by 128. Then 16 f16 scales: weight = scale * (byte - 128). From Q8_0.
+  kBytes,
+  // 16 columns: 256 bytes, offset by 32. Then 16 f32 scales: weight = scale * (byte - 32). From Q6_K.
+  kSixBits,
+};
+
+inline constexpr int kNibblesBlockBytes = 256 + 2 * kPackedRows * 2;
+inline constexpr int kBytesBlockBytes = 512 + kPackedRows * 2;
+inline constexpr int kSixBitsBlockBytes = 256 + kPackedRows * 4;
+
+// Owns the packed copy: groups of 16 rows, and in each its column blocks. Rows beyond the last are zero.
+class PackedMatrix {
+ public:
+  // True for the types that have a packed form.
+  static bool CanPack(WeightType type);
+
+  // Null if there is no memory. REQUIRES: CanPack(view.type), columns a multiple of 32.
+  static std::unique_ptr<PackedMatrix> Pack(const WeightView& view);
+
+  PackedForm form() const { return form_; }
+  int64_t rows() const { return rows_; }
+  int64_t columns() const { return columns_; }
+  int64_t group_count() const { return (rows_ + kPackedRows - 1) / kPackedRows; }
+
+  // The blocks of rows [16 * index, 16 * index + 16).
+  const uint8_t* group(int64_t index) const { return data_.get() + index * group_bytes_; }
+
+ private:
+  struct FreeDeleter {
+    void operator()(uint8_t* data) const;
+  };
+
+  PackedMatrix(const WeightView& view, PackedForm form);
+
+  void PackGroup(const WeightView& view, int64_t group);
+
+  PackedForm form_;
+  int64_t rows_;
+  int64_t columns_;
+  int64_t group_bytes_;
+  std::unique_ptr<uint8_t, FreeDeleter> data_;
+};
+
+}  // namespace fermata::kernels
+
+#endif  // FERMATA_KERNELS_CPU_PACKED_MATRIX_H_

@@ -1,0 +1,42 @@
+// Products of packed weights and 8-bit activations, one function for each instruction set.
+
+#ifndef FERMATA_KERNELS_CPU_PACKED_PRODUCT_H_
+#define FERMATA_KERNELS_CPU_PACKED_PRODUCT_H_
+
+#include <cstdint>
+
+#include "kernels/cpu/packed_matrix.h"
+
+namespace fermata::kernels {
+
+// The most activation rows that one call takes: so many sums fit in registers.
+inline constexpr int kRowTile = 4;
+
+// One tile of a product: 16 weight rows by up to kRowTile activation rows.
+struct PackedTile {
+  PackedForm form;
+  int64_t columns;                 // a multiple of 32
+  const uint8_t* group;            // the weights' blocks
+  int row_count;                   // 1 to kRowTile
+  const int8_t* values[kRowTile];  // [columns]
+  const float* scales[kRowTile];   // [columns / 32]
+  const int32_t* sums[kRowTile];   // [columns / 16]
+  float* output[kRowTile];         // [16]: written whole
+};
+
+// For each row: output[o] = the sum over column blocks, in their order, of
+//   activation scale * weight scale * (integer product - offset * sum) [+ activation scale * weight minimum * sum],
+// in float32, each term one fused multiply-add. Integer products are exact, so the bits are the same for every
+// instruction set that has a fused multiply-add, and for any row_count.
+using PackedProduct = void (*)(const PackedTile& tile);
+
+void PackedProductPlain(const PackedTile& tile);
+
+#if defined(__x86_64__)
+void PackedProductAvx2(const PackedTile& tile);        // needs AVX2, FMA, F16C
+void PackedProductAvx512Vnni(const PackedTile& tile);  // needs AVX-512 F, BW, VL, VNNI
+#endif
+
+}  // namespace fermata::kernels
+
+#endif  // FERMATA_KERNELS_CPU_PACKED_PRODUCT_H_

@@ -1,0 +1,145 @@
+// This file is compiled for AVX2: it includes nothing whose inline functions others might share.
+
+#include <immintrin.h>
+
+#include "kernels/cpu/packed_product.h"
+
+namespace fermata::kernels {
+namespace {
+
+// 16 lanes as two vectors of 8.
+struct Lanes {
+  __m256 part[2];
+};
+
+inline __m256i Broadcast4(const int8_t* x) { return _mm256_set1_epi32(*reinterpret_cast<const int32_t*>(x)); }
+
+inline __m256 LoadF16(const uint8_t* halves) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves)));
+}
+
+inline __m256i Load(const uint8_t* bytes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)); }
+
+// Sums of 4 neighbouring products. REQUIRES: w below 128, so that pairs of products fit in 16 bits.
+inline __m256i Multiply(__m256i w, __m256i x) {
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1));
+}
+
+// The same for any w: its top bit is multiplied by itself.
+inline __m256i MultiplyFull(__m256i w, __m256i x) {
+  const __m256i low = _mm256_and_si256(w, _mm256_set1_epi8(0x7F));
+  const __m256i top = _mm256_and_si256(_mm256_srli_epi16(w, 7), _mm256_set1_epi8(1));
+  return _mm256_add_epi32(Multiply(low, x), _mm256_slli_epi32(Multiply(top, x), 7));
+}
+
+inline void Accumulate(__m256i product, __m256 scale, __m256& sum) {
+  sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), scale, sum);
+}
+
+template <int kRows>
+inline void Nibbles(const PackedTile& tile, Lanes* sums) {
+  const __m256i mask = _mm256_set1_epi8(0xF);
+  const uint8_t* block = tile.group;
+  for (int64_t b = 0; b < tile.columns / 32; ++b, block += kNibblesBlockBytes) {
+    for (int part = 0; part < 2; ++part) {
+      __m256i low[4], high[4];
+      for (int k = 0; k < 4; ++k) {
+        const __m256i bytes = Load(block + k * 64 + part * 32);
+        low[k] = _mm256_and_si256(bytes, mask);
+        high[k] = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+      }
+      const __m256 scale = LoadF16(block + 256 + part * 16);
+      const __m256 minimum = LoadF16(block + 288 + part * 16);
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t* x = tile.values[r] + b * 32;
+        // Eight products of nibbles fit in 16 bits together: they are widened once.
+        __m256i words = _mm256_setzero_si256();
+        for (int k = 0; k < 4; ++k) {
+          words = _mm256_add_epi16(words, _mm256_maddubs_epi16(low[k], Broadcast4(x + k * 4)));
+          words = _mm256_add_epi16(words, _mm256_maddubs_epi16(high[k], Broadcast4(x + 16 + k * 4)));
+        }
+        const __m256i product = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+        const float x_scale = tile.scales[r][b];
+        const float x_sum = x_scale * static_cast<float>(tile.sums[r][2 * b] + tile.sums[r][2 * b + 1]);
+        __m256& sum = sums[r].part[part];
+        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(x_scale)), sum);
+        sum = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x_sum), sum);
+      }
+    }
+  }
+}
+
+template <int kRows>
+inline void Bytes(const PackedTile& tile, Lanes* sums) {
+  const uint8_t* block = tile.group;
+  for (int64_t b = 0; b < tile.columns / 32; ++b, block += kBytesBlockBytes) {
+    for (int part = 0; part < 2; ++part) {
+      const __m256 scale = LoadF16(block + 512 + part * 16);
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t* x = tile.values[r] + b * 32;
+        __m256i product = _mm256_set1_epi32(-128 * (tile.sums[r][2 * b] + tile.sums[r][2 * b + 1]));
+        for (int k = 0; k < 8; ++k) {
+          product = _mm256_add_epi32(product, MultiplyFull(Load(block + k * 64 + part * 32), Broadcast4(x + k * 4)));
+        }
+        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(tile.scales[r][b])), sums[r].part[part]);
+      }
+    }
+  }
+}
+
+template <int kRows>
+inline void SixBits(const PackedTile& tile, Lanes* sums) {
+  const uint8_t* block = tile.group;
+  for (int64_t b = 0; b < tile.columns / 16; ++b, block += kSixBitsBlockBytes) {
+    for (int part = 0; part < 2; ++part) {
+      const __m256 scale = _mm256_loadu_ps(reinterpret_cast<const float*>(block + 256) + part * 8);
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t* x = tile.values[r] + b * 16;
+        __m256i product = _mm256_set1_epi32(-32 * tile.sums[r][b]);
+        for (int k = 0; k < 4; ++k) {
+          product = _mm256_add_epi32(product, Multiply(Load(block + k * 64 + part * 32), Broadcast4(x + k * 4)));
+        }
+        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(tile.scales[r][b / 2])), sums[r].part[part]);
+      }
+    }
+  }
+}
+
+template <int kRows>
+void Tile(const PackedTile& tile) {
+  Lanes sums[kRows];
+  for (Lanes& lanes : sums) lanes.part[0] = lanes.part[1] = _mm256_setzero_ps();
+  switch (tile.form) {
+    case PackedForm::kNibbles:
+      Nibbles<kRows>(tile, sums);
+      break;
+    case PackedForm::kBytes:
+      Bytes<kRows>(tile, sums);
+      break;
+    case PackedForm::kSixBits:
+      SixBits<kRows>(tile, sums);
+      break;
+  }
+  for (int r = 0; r < kRows; ++r) {
+    _mm256_storeu_ps(tile.output[r], sums[r].part[0]);
+    _mm256_storeu_ps(tile.output[r] + 8, sums[r].part[1]);
+  }
+}
+
+}  // namespace
+
+void PackedProductAvx2(const PackedTile& tile) {
+  static_assert(kRowTile == 4);
+  switch (tile.row_count) {
+    case 1:
+      return Tile<1>(tile);
+    case 2:
+      return Tile<2>(tile);
+    case 3:
+      return Tile<3>(tile);
+    default:
+      return Tile<4>(tile);
+  }
+}
+
+}  // namespace fermata::kernels

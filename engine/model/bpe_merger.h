@@ -12,11 +12,13 @@
 
 namespace fermata {
 
-// Of all neighbouring pairs that have a rule the one with the lowest rank is merged, the leftmost among equals, until none is
-// left. From: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016. Immutable once filled.
+// Of all neighbouring pairs that have a rule the one with the lowest rank is merged, the leftmost among equals, until
+// none is left. From: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016. Immutable
+// once filled.
 class BpeMerger {
  public:
-  // The next rule: `left` beside `right` becomes `merged`. Ranks rise in order of the calls; the first rule of a pair counts.
+  // The next rule: `left` beside `right` becomes `merged`. Ranks rise in order of the calls; the first rule of a pair
+  // counts.
   void AddRule(TokenId left, TokenId right, TokenId merged);
 
   // Merges `tokens` in place. O(n log n).

@@ -106,8 +106,8 @@ absl::Status BpeTokenizer::AddEnds(const BpeVocabulary& vocabulary) {
   const auto check = [&](TokenId token, absl::string_view what) {
     const bool legal = Value(token) >= 0 && Value(token) < vocabulary_size();
     if (legal) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat(what, " token id ", Value(token), " is not in the vocabulary of ",
-                                                   vocabulary_size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " token id ", Value(token), " is not in the vocabulary of ", vocabulary_size()));
   };
   for (const TokenId token : vocabulary.end_of_generation) {
     const absl::Status status = check(token, "end-of-generation");
@@ -137,7 +137,8 @@ std::vector<TokenId> BpeTokenizer::end_of_generation() const {
 absl::StatusOr<std::vector<TokenId>> BpeTokenizer::Encode(absl::string_view text, bool parse_special,
                                                           bool add_bos) const {
   if (text.size() > kMaxTextBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the text has ", text.size(), " bytes; allowed are ", kMaxTextBytes));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the text has ", text.size(), " bytes; allowed are ", kMaxTextBytes));
   }
   if (ToValidUtf8(text) != text) return absl::InvalidArgumentError("the text is not valid UTF-8");
   std::vector<TokenId> tokens;
@@ -178,7 +179,8 @@ absl::Status BpeTokenizer::EncodeWord(absl::string_view word, std::vector<TokenI
   for (const char c : word) {
     const std::optional<TokenId>& token = byte_tokens_[static_cast<uint8_t>(c)];
     if (!token.has_value()) {
-      return absl::InvalidArgumentError(absl::StrCat("the text contains byte ", static_cast<int>(static_cast<uint8_t>(c)),
+      return absl::InvalidArgumentError(absl::StrCat("the text contains byte ",
+                                                     static_cast<int>(static_cast<uint8_t>(c)),
                                                      ", for which the vocabulary has no token"));
     }
     parts.push_back(*token);

@@ -11,8 +11,8 @@
 
 namespace fermata {
 
-// Printable Latin-1 bytes stand for themselves; the others, in order, for the characters from U+0100 on. From: Radford et
-// al., "Language Models are Unsupervised Multitask Learners", 2019.
+// Printable Latin-1 bytes stand for themselves; the others, in order, for the characters from U+0100 on. From: Radford
+// et al., "Language Models are Unsupervised Multitask Learners", 2019.
 
 // The character of `byte`, in UTF-8.
 std::string EncodeByteLevel(uint8_t byte);

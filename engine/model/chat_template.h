@@ -26,8 +26,8 @@ class ChatTemplate {
  public:
   virtual ~ChatTemplate() = default;
 
-  // The prompt's tokens, ending where the assistant begins to speak. Control tokens spelled out in a message's content are
-  // plain text. INVALID_ARGUMENT for an empty conversation or a role that the template does not know.
+  // The prompt's tokens, ending where the assistant begins to speak. Control tokens spelled out in a message's content
+  // are plain text. INVALID_ARGUMENT for an empty conversation or a role that the template does not know.
   virtual absl::StatusOr<std::vector<TokenId>> Format(const Tokenizer& tokenizer,
                                                       absl::Span<const ChatMessage> messages) const = 0;
 

@@ -15,8 +15,8 @@
 
 namespace fermata {
 
-// Every method fails with INVALID_ARGUMENT, saying where, if the bytes end too early or make no sense; then nothing more
-// may be read.
+// Every method fails with INVALID_ARGUMENT, saying where, if the bytes end too early or make no sense; then nothing
+// more may be read.
 class GgufCursor {
  public:
   explicit GgufCursor(absl::Span<const uint8_t> bytes) : bytes_(bytes) {}

@@ -106,7 +106,8 @@ absl::Status GgufFile::ParseTensor(GgufCursor& cursor, std::vector<uint64_t>& of
   const absl::StatusOr<uint32_t> type = cursor.Read<uint32_t>();
   if (!type.ok()) return type.status();
   const std::optional<TensorTypeInfo> info = FindTensorType(*type);
-  if (!info.has_value()) return absl::UnimplementedError(absl::StrCat(shown, " has type number ", *type, ", which is not served"));
+  if (!info.has_value())
+    return absl::UnimplementedError(absl::StrCat(shown, " has type number ", *type, ", which is not served"));
   tensor.type = info->type;
   if (tensor.shape[0] % info->block_elements != 0) {
     return absl::InvalidArgumentError(absl::StrCat(shown, " has rows of ", tensor.shape[0], " elements; ", info->name,

@@ -24,22 +24,23 @@ namespace fermata {
 struct GgufTensor {
   std::string name;
   TensorType type = TensorType::kF32;
-  std::vector<int64_t> shape;         // 1 to 4 dimensions, each at least 1
+  std::vector<int64_t> shape;  // 1 to 4 dimensions, each at least 1
   int64_t element_count = 0;
-  absl::Span<const uint8_t> data;     // lives as long as its file
+  absl::Span<const uint8_t> data;  // lives as long as its file
 };
 
-// Immutable after Open(); all methods may be called from any thread. Whatever the file holds, reading it is safe: sizes and
-// offsets are checked against the file's end before use.
+// Immutable after Open(); all methods may be called from any thread. Whatever the file holds, reading it is safe: sizes
+// and offsets are checked against the file's end before use.
 class GgufFile {
  public:
-  // NOT_FOUND; INVALID_ARGUMENT if it is no GGUF file, truncated or inconsistent; UNIMPLEMENTED for another version or byte
-  // order, or a tensor type that is not known. Each message names the file and what is wrong.
+  // NOT_FOUND; INVALID_ARGUMENT if it is no GGUF file, truncated or inconsistent; UNIMPLEMENTED for another version or
+  // byte order, or a tensor type that is not known. Each message names the file and what is wrong.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
 
   const std::string& path() const { return path_; }
 
-  // Typed metadata. NOT_FOUND if the key is absent, INVALID_ARGUMENT if its value is of another kind; both name file and key.
+  // Typed metadata. NOT_FOUND if the key is absent, INVALID_ARGUMENT if its value is of another kind; both name file
+  // and key.
   absl::StatusOr<int64_t> GetInt(absl::string_view key) const { return Get<int64_t>(key, "an integer"); }
   absl::StatusOr<bool> GetBool(absl::string_view key) const { return Get<bool>(key, "a bool"); }
   absl::StatusOr<double> GetFloat(absl::string_view key) const { return Get<double>(key, "a float"); }

@@ -10,8 +10,8 @@
 
 namespace fermata {
 
-// has_chat_template is left false: the caller knows whether it recognised one. NOT_FOUND if the family or its context length is
-// missing.
+// has_chat_template is left false: the caller knows whether it recognised one. NOT_FOUND if the family or its context
+// length is missing.
 absl::StatusOr<ModelInfo> DescribeModel(const GgufFile& file, const BpeTokenizer& tokenizer);
 
 }  // namespace fermata

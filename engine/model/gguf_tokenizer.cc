@@ -30,8 +30,8 @@ absl::StatusOr<BpeVocabulary> ReadVocabulary(const GgufFile& file) {
   const std::vector<std::string>* tokens = file.FindStrings(kTokens);
   const std::vector<std::string>* merges = file.FindStrings(kMerges);
   if (tokens == nullptr || merges == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(file.path(), ": ", tokens == nullptr ? kTokens : kMerges,
-                                                   " is missing, or no array of strings"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.path(), ": ", tokens == nullptr ? kTokens : kMerges, " is missing, or no array of strings"));
   }
   vocabulary.tokens = *tokens;
   vocabulary.merges = *merges;

@@ -11,8 +11,8 @@
 
 namespace fermata {
 
-// Copies what it needs. INVALID_ARGUMENT or NOT_FOUND if the metadata are incomplete or inconsistent, UNIMPLEMENTED for a
-// kind of tokenizer that is not served; each names the file.
+// Copies what it needs. INVALID_ARGUMENT or NOT_FOUND if the metadata are incomplete or inconsistent, UNIMPLEMENTED for
+// a kind of tokenizer that is not served; each names the file.
 absl::StatusOr<std::unique_ptr<BpeTokenizer>> MakeTokenizer(const GgufFile& file);
 
 }  // namespace fermata

@@ -24,8 +24,8 @@ enum class CpuKernels {
 };
 
 struct ModelOptions {
-  std::string path;      // a .gguf file
-  int32_t threads = 0;   // 0: as many as there are cores
+  std::string path;     // a .gguf file
+  int32_t threads = 0;  // 0: as many as there are cores
   CpuKernels cpu_kernels = CpuKernels::kFast;
 };
 
@@ -40,12 +40,13 @@ struct LoadedModel {
   // Allocates the KV pool and makes the runner: called once. `max_step_tokens` and `max_rows` bound one batch.
   // RESOURCE_EXHAUSTED, with the numbers, if the pool cannot be allocated.
   std::function<absl::StatusOr<std::unique_ptr<ModelRunner>>(int32_t block_count, int32_t block_tokens,
-                                                            int32_t max_step_tokens, int32_t max_rows)>
+                                                             int32_t max_step_tokens, int32_t max_rows)>
       make_runner;
 };
 
-// NOT_FOUND, INVALID_ARGUMENT (not a GGUF file, truncated, inconsistent) or UNIMPLEMENTED (a type, family, pre-tokenizer or
-// version that is not served yet), each naming the file and what is wrong. Never crashes on what the file holds.
+// NOT_FOUND, INVALID_ARGUMENT (not a GGUF file, truncated, inconsistent) or UNIMPLEMENTED (a type, family,
+// pre-tokenizer or version that is not served yet), each naming the file and what is wrong. Never crashes on what the
+// file holds.
 absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options);
 
 }  // namespace fermata

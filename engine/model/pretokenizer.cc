@@ -14,8 +14,8 @@ namespace {
 // Digits one by one.
 constexpr char kDigits[] = R"(\p{N})";
 
-// English contractions; letters, digits and others each with one space before; white space, of which the last one is left
-// to the word that follows.
+// English contractions; letters, digits and others each with one space before; white space, of which the last one is
+// left to the word that follows.
 constexpr char kGpt2[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 // The same idea with up to three digits together, line ends kept with what they end, and any sign before a word.
@@ -33,8 +33,8 @@ class Pretokenizer::Pattern {
   explicit Pattern(const char* expression) {
     int error = 0;
     PCRE2_SIZE offset = 0;
-    code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error,
-                          &offset, nullptr);
+    code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
+                          &error, &offset, nullptr);
     CHECK(code_ != nullptr) << "pattern does not compile at " << offset << ": " << expression;
     // Without a just-in-time compiler the interpreter serves.
     pcre2_jit_compile(code_, PCRE2_JIT_COMPLETE);
@@ -44,7 +44,8 @@ class Pretokenizer::Pattern {
   Pattern& operator=(const Pattern&) = delete;
 
   absl::Status Split(absl::string_view text, std::vector<absl::string_view>* pieces) const {
-    const std::unique_ptr<pcre2_match_data, MatchDataDeleter> match(pcre2_match_data_create_from_pattern(code_, nullptr));
+    const std::unique_ptr<pcre2_match_data, MatchDataDeleter> match(
+        pcre2_match_data_create_from_pattern(code_, nullptr));
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
     size_t done = 0;
     while (done < text.size()) {

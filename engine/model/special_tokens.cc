@@ -10,9 +10,8 @@ namespace fermata {
 void SpecialTokens::Add(absl::string_view spelling, TokenId token, bool control) {
   if (spelling.empty()) return;
   std::vector<Entry>& entries = by_first_byte_[static_cast<uint8_t>(spelling[0])];
-  const auto shorter = std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) {
-    return entry.spelling.size() < spelling.size();
-  });
+  const auto shorter = std::find_if(entries.begin(), entries.end(),
+                                    [&](const Entry& entry) { return entry.spelling.size() < spelling.size(); });
   entries.insert(shorter, {std::string(spelling), token, control});
 }
 

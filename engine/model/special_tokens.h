@@ -22,7 +22,8 @@ class SpecialTokens {
     TokenId token;
   };
 
-  // `control` tokens are found only where the caller asks for them; others (added words) always. Ignores an empty spelling.
+  // `control` tokens are found only where the caller asks for them; others (added words) always. Ignores an empty
+  // spelling.
   void Add(absl::string_view spelling, TokenId token, bool control);
 
   // The first match in `text` at or after `from`; nothing if there is none.

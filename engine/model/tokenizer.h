@@ -20,7 +20,8 @@ class Tokenizer : public TokenDecoder {
   // Tokens of `text`, which is valid UTF-8. Where `parse_special` is true, the spelling of a special token (such as
   // "<|im_end|>") becomes that token. Adds the model's begin-of-text token in front where the model asks for one and
   // `add_bos` is true. INVALID_ARGUMENT if some part of the text cannot be tokenized.
-  virtual absl::StatusOr<std::vector<TokenId>> Encode(absl::string_view text, bool parse_special, bool add_bos) const = 0;
+  virtual absl::StatusOr<std::vector<TokenId>> Encode(absl::string_view text, bool parse_special,
+                                                      bool add_bos) const = 0;
 
   // The bytes of `tokens` put together, special tokens by their spelling; bytes that are not valid UTF-8 become U+FFFD.
   // INVALID_ARGUMENT if an id is not below vocabulary_size().

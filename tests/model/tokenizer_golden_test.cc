@@ -37,7 +37,8 @@ TEST_F(TokenizerGoldenTest, EveryTextHasItsReferenceTokens) {
   EXPECT_EQ(goldens.size(), 40u);
   for (const nlohmann::json& golden : goldens) {
     const std::string text = golden["text"];
-    const absl::StatusOr<std::vector<TokenId>> tokens = tokenizer_->Encode(text, /*parse_special=*/true, /*add_bos=*/true);
+    const absl::StatusOr<std::vector<TokenId>> tokens =
+        tokenizer_->Encode(text, /*parse_special=*/true, /*add_bos=*/true);
     ASSERT_TRUE(tokens.ok()) << tokens.status();
     EXPECT_EQ(Values(*tokens), golden["token_ids"].get<std::vector<int32_t>>()) << text;
     const absl::StatusOr<std::string> back = tokenizer_->Decode(*tokens);

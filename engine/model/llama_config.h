@@ -1,0 +1,36 @@
+// The shape of a model of the llama family.
+
+#ifndef FERMATA_ENGINE_MODEL_LLAMA_CONFIG_H_
+#define FERMATA_ENGINE_MODEL_LLAMA_CONFIG_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model/gguf_file.h"
+
+namespace fermata {
+
+struct LlamaConfig {
+  int32_t layer_count = 0;
+  int32_t embedding_size = 0;
+  int32_t head_count = 0;     // of queries
+  int32_t kv_head_count = 0;  // of keys and values; divides head_count
+  int32_t head_size = 0;      // even
+  int32_t feed_forward_size = 0;
+  int32_t vocabulary_size = 0;
+  float norm_epsilon = 0;
+
+  // [head_size / 2]: how far pair i of a head is turned from one position to the next, rope scaling included.
+  std::vector<float> rope_frequencies;
+
+  int64_t kv_floats_per_token() const { return int64_t{2} * layer_count * kv_head_count * head_size; }
+};
+
+// Reads and checks the metadata. INVALID_ARGUMENT or NOT_FOUND naming the key, UNIMPLEMENTED for another family or a
+// kind of rope scaling that is not served (linear is, and Llama 3's, which files carry as a tensor of factors).
+absl::StatusOr<LlamaConfig> ReadLlamaConfig(const GgufFile& file, int32_t vocabulary_size);
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_MODEL_LLAMA_CONFIG_H_

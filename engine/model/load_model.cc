@@ -1,0 +1,96 @@
+#include "engine/model/load_model.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/model/gguf_file.h"
+#include "engine/model/gguf_model_info.h"
+#include "engine/model/gguf_tokenizer.h"
+#include "engine/model/llama_config.h"
+#include "engine/model/llama_weights.h"
+#include "engine/model/transformer.h"
+#include "engine/model/transformer_runner.h"
+#include "kernels/cpu/cpu_backend.h"
+
+namespace fermata {
+namespace {
+
+// What a runner borrows, in the order in which it must go.
+struct Parts {
+  std::unique_ptr<GgufFile> file;
+  std::unique_ptr<kernels::Backend> backend;
+  LlamaConfig config;
+  LlamaWeights weights;
+};
+
+std::unique_ptr<kernels::Backend> MakeBackend(const ModelOptions& options) {
+  const int32_t cores = std::max<int32_t>(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
+  kernels::CpuBackendOptions cpu = kernels::CpuBackend::BestOptions(options.threads > 0 ? options.threads : cores);
+  cpu.exact = options.cpu_kernels == CpuKernels::kExact;
+  return std::make_unique<kernels::CpuBackend>(cpu);
+}
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> MakeRunner(const std::shared_ptr<Parts>& parts, int32_t block_count,
+                                                        int32_t block_tokens, int32_t max_step_tokens,
+                                                        int32_t max_rows) {
+  const LlamaConfig& config = parts->config;
+  const absl::Status kv = parts->backend->AllocateKv({.block_count = block_count,
+                                                      .block_tokens = block_tokens,
+                                                      .layer_count = config.layer_count,
+                                                      .kv_head_count = config.kv_head_count,
+                                                      .head_size = config.head_size});
+  if (!kv.ok()) return kv;
+  const int32_t outputs = std::min(max_rows, max_step_tokens);
+  absl::StatusOr<std::unique_ptr<Transformer>> transformer =
+      Transformer::Create(config, parts->weights, *parts->backend, max_step_tokens, outputs);
+  if (!transformer.ok()) return transformer.status();
+  return std::make_unique<TransformerRunner>(parts, *std::move(transformer), config.vocabulary_size, max_step_tokens,
+                                             outputs);
+}
+
+// Leaves the template null, and says why, if there is none or it is not known.
+void AddChatTemplate(const GgufFile& file, LoadedModel& model) {
+  const absl::StatusOr<std::string> jinja = file.GetString("tokenizer.chat_template");
+  if (!jinja.ok()) {
+    model.chat_template_status = absl::UnimplementedError("the model has no chat template");
+    return;
+  }
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = RecogniseChatTemplate(*jinja);
+  model.chat_template_status = chat_template.status();
+  if (chat_template.ok()) model.chat_template = *std::move(chat_template);
+  model.info.has_chat_template = model.chat_template != nullptr;
+}
+
+}  // namespace
+
+absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options) {
+  absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufFile::Open(options.path);
+  if (!file.ok()) return file.status();
+  absl::StatusOr<std::unique_ptr<BpeTokenizer>> tokenizer = MakeTokenizer(**file);
+  if (!tokenizer.ok()) return tokenizer.status();
+  absl::StatusOr<ModelInfo> info = DescribeModel(**file, **tokenizer);
+  if (!info.ok()) return info.status();
+  absl::StatusOr<LlamaConfig> config = ReadLlamaConfig(**file, (*tokenizer)->vocabulary_size());
+  if (!config.ok()) return config.status();
+  const auto parts = std::make_shared<Parts>();
+  parts->file = *std::move(file);
+  parts->backend = MakeBackend(options);
+  parts->config = *std::move(config);
+  absl::StatusOr<LlamaWeights> weights = LoadLlamaWeights(*parts->file, parts->config, *parts->backend);
+  if (!weights.ok()) return weights.status();
+  parts->weights = *std::move(weights);
+
+  LoadedModel model;
+  model.info = *std::move(info);
+  AddChatTemplate(*parts->file, model);
+  model.tokenizer = *std::move(tokenizer);
+  model.kv_bytes_per_token = parts->config.kv_floats_per_token() * static_cast<int64_t>(sizeof(float));
+  model.make_runner = [parts](int32_t block_count, int32_t block_tokens, int32_t max_step_tokens, int32_t max_rows) {
+    return MakeRunner(parts, block_count, block_tokens, max_step_tokens, max_rows);
+  };
+  return model;
+}
+
+}  // namespace fermata

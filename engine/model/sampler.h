@@ -1,0 +1,61 @@
+// From logits to a token.
+
+#ifndef FERMATA_ENGINE_MODEL_SAMPLER_H_
+#define FERMATA_ENGINE_MODEL_SAMPLER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/core/ids.h"
+#include "engine/core/model_runner.h"
+#include "engine/core/sampling_params.h"
+
+namespace fermata {
+
+// What is known of the generation whose next token is chosen.
+struct SamplingContext {
+  absl::Span<const TokenId> tokens;  // prompt, then output
+  int32_t prompt_token_count = 0;
+};
+
+// A pure function but for the memory it keeps. Order of what is done to the logits: bias, repetition penalty (Keskar et
+// al., "CTRL", 2019), frequency and presence penalties; then greedy, or temperature, top-k, top-p (Holtzman et al.,
+// 2019) and min-p together on what is left. Ties go to the lower token id. Log-probabilities are of the logits as the
+// model gave them.
+class Sampler {
+ public:
+  // `logits` has one for each token of the vocabulary. The random number is that of (params.seed, tokens.size()). Sets
+  // `token`, `logprobs` (if asked for) and `status`: INTERNAL if the logits are not numbers. Leaves `slice` alone.
+  void Sample(absl::Span<const float> logits, const SamplingParams& params, const SamplingContext& context,
+              SampledToken* sampled);
+
+ private:
+  struct Candidate {
+    float logit;
+    int32_t token;
+  };
+
+  // Copies the logits to adjusted_ and applies bias and penalties.
+  void Adjust(absl::Span<const float> logits, const SamplingParams& params, const SamplingContext& context);
+  void Penalise(const SamplingParams& params, const SamplingContext& context);
+
+  int32_t SampleRandomly(absl::Span<const float> logits, const SamplingParams& params, uint64_t position);
+
+  // Sorts so many of candidates_ to the front as top-k, top-p and min-p leave, most likely first; returns how many.
+  size_t Truncate(const SamplingParams& params, float largest, double total);
+
+  void FillLogprobs(absl::Span<const float> logits, int32_t top_count, SampledToken* sampled);
+
+  // Sorts the next ones after `sorted` of candidates_ until `count` are sorted.
+  void SortUpTo(size_t sorted, size_t count);
+
+  // Kept for their memory.
+  std::vector<float> adjusted_;
+  std::vector<Candidate> candidates_;
+  std::vector<int32_t> seen_;
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_MODEL_SAMPLER_H_

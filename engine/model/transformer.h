@@ -1,0 +1,63 @@
+// The forward pass of the llama family, written once over kernels::Backend.
+
+#ifndef FERMATA_ENGINE_MODEL_TRANSFORMER_H_
+#define FERMATA_ENGINE_MODEL_TRANSFORMER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/model/llama_config.h"
+#include "engine/model/llama_weights.h"
+#include "kernels/backend.h"
+
+namespace fermata {
+
+// Owns the buffers of a step, all allocated at once. One thread at a time.
+class Transformer {
+ public:
+  // Borrows all but what it allocates; they must outlive it. `max_rows` bounds the rows of one Forward(), `max_outputs`
+  // those whose logits are asked for. RESOURCE_EXHAUSTED if there is no memory.
+  static absl::StatusOr<std::unique_ptr<Transformer>> Create(const LlamaConfig& config, const LlamaWeights& weights,
+                                                             kernels::Backend& backend, int32_t max_rows,
+                                                             int32_t max_outputs);
+
+  // Computes one token for each row, and writes its keys and values into the cache. Returns the logits of the rows
+  // listed in `output_rows`: [output_rows][vocabulary], host memory, valid until the next call. `segments` cover
+  // `tokens` in order.
+  absl::StatusOr<absl::Span<const float>> Forward(absl::Span<const int32_t> tokens,
+                                                  absl::Span<const kernels::Segment> segments,
+                                                  absl::Span<const int32_t> output_rows);
+
+ private:
+  Transformer(const LlamaConfig& config, const LlamaWeights& weights, kernels::Backend& backend)
+      : config_(config), weights_(weights), backend_(backend) {}
+
+  absl::Status AllocateBuffers(int32_t max_rows, int32_t max_outputs);
+
+  // Both add their result to hidden_.
+  void AttentionBlock(const LlamaLayer& layer, int32_t index, absl::Span<const kernels::Segment> segments,
+                      int32_t rows);
+  void FeedForwardBlock(const LlamaLayer& layer, int32_t rows);
+
+  const LlamaConfig& config_;
+  const LlamaWeights& weights_;
+  kernels::Backend& backend_;
+
+  std::unique_ptr<kernels::Buffer> hidden_;     // [rows][embedding]: what flows from layer to layer
+  std::unique_ptr<kernels::Buffer> normed_;     // [rows][embedding]
+  std::unique_ptr<kernels::Buffer> delta_;      // [rows][embedding]: what a block adds
+  std::unique_ptr<kernels::Buffer> query_;      // [rows][heads][head size]
+  std::unique_ptr<kernels::Buffer> key_;        // [rows][kv heads][head size]
+  std::unique_ptr<kernels::Buffer> value_;      // [rows][kv heads][head size]
+  std::unique_ptr<kernels::Buffer> attention_;  // [rows][heads][head size]
+  std::unique_ptr<kernels::Buffer> gate_;       // [rows][feed forward]
+  std::unique_ptr<kernels::Buffer> up_;         // [rows][feed forward]
+  std::unique_ptr<kernels::Buffer> logits_;     // [outputs][vocabulary]
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_MODEL_TRANSFORMER_H_

@@ -1,0 +1,52 @@
+// The engine's ModelRunner over a transformer: lays out rows, runs the forward pass, samples.
+
+#ifndef FERMATA_ENGINE_MODEL_TRANSFORMER_RUNNER_H_
+#define FERMATA_ENGINE_MODEL_TRANSFORMER_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/core/model_runner.h"
+#include "engine/model/sampler.h"
+#include "engine/model/transformer.h"
+#include "kernels/backend.h"
+
+namespace fermata {
+
+class TransformerRunner : public ModelRunner {
+ public:
+  // `keep_alive` holds whatever the transformer borrows. `vocabulary_size` is that of its logits; `max_rows` and
+  // `max_outputs` those of its creation.
+  TransformerRunner(std::shared_ptr<const void> keep_alive, std::unique_ptr<Transformer> transformer,
+                    int32_t vocabulary_size, int32_t max_rows, int32_t max_outputs)
+      : keep_alive_(std::move(keep_alive)),
+        transformer_(std::move(transformer)),
+        vocabulary_size_(vocabulary_size),
+        max_rows_(max_rows),
+        max_outputs_(max_outputs) {}
+
+  absl::Status Run(const Batch& batch, StepOutput* output) override;
+
+ private:
+  // Fills the vectors below from `batch`.
+  void LayOut(const Batch& batch);
+
+  std::shared_ptr<const void> keep_alive_;
+  std::unique_ptr<Transformer> transformer_;
+  const int32_t vocabulary_size_;
+  const int32_t max_rows_;
+  const int32_t max_outputs_;
+  Sampler sampler_;
+
+  // Of one step; kept for their memory.
+  std::vector<int32_t> tokens_;
+  std::vector<kernels::Segment> segments_;
+  std::vector<int32_t> blocks_;  // of all segments, one after the other
+  std::vector<int32_t> output_rows_;
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_MODEL_TRANSFORMER_RUNNER_H_

@@ -123,18 +123,23 @@ class InvarianceTest : public ModelGoldenTest, public testing::WithParamInterfac
     }
   }
 
-  // The prompt that is longest, so that every chunk size cuts it.
-  std::vector<TokenId> LongestPrompt() const {
-    const auto longer = [](const nlohmann::json& a, const nlohmann::json& b) {
-      return a["prompt_token_ids"].size() < b["prompt_token_ids"].size();
-    };
-    return Tokens((*std::max_element(goldens_.begin(), goldens_.end(), longer))["prompt_token_ids"]);
+  // Long enough for every chunk size to cut it.
+  std::vector<TokenId> LongPrompt() const {
+    std::vector<TokenId> prompt;
+    for (const nlohmann::json& golden : goldens_) {
+      const std::vector<TokenId> tokens = Tokens(golden["prompt_token_ids"]);
+      prompt.insert(prompt.end(), tokens.begin(), tokens.end());
+    }
+    prompt.resize(kLongPromptTokens);
+    return prompt;
   }
+
+  static constexpr int32_t kLongPromptTokens = 80;
 };
 
 TEST_P(InvarianceTest, ChunksCompanyAndThreadsChangeNoBit) {
-  constexpr int32_t kOutputs = 8;
-  const std::vector<TokenId> prompt = LongestPrompt();
+  constexpr int32_t kOutputs = 6;
+  const std::vector<TokenId> prompt = LongPrompt();
   const int32_t capacity = static_cast<int32_t>(prompt.size()) + kOutputs;
   ModelDriver driver(Options(GetParam()));
   DrivenSequence whole = driver.Begin(prompt, capacity, kTop);

@@ -42,7 +42,8 @@ void StreamPrinter::PrintNotice(const v1::Notice& notice) {
   // The server repeats itself while a generation rests, so that no proxy cuts the stream.
   if (notice.state() == state_) return;
   state_ = notice.state();
-  std::string line = absl::StrCat(" [", v1::Generation::State_Name(notice.state()), " at step ", notice.step());
+  std::string line =
+      absl::StrCat(in_line_ ? " [" : "[", v1::Generation::State_Name(notice.state()), " at step ", notice.step());
   if (!notice.reason().empty()) absl::StrAppend(&line, ": ", Printable(notice.reason()));
   output_.Notice(absl::StrCat(line, "]"));
 }

@@ -12,9 +12,10 @@ namespace fermata::kernels::cuda {
 
 // output[r][i] = x[r][i] / sqrt(mean(x[r]^2) + epsilon) * weight[i], for `rows` rows of `size` elements.
 //
-// All pointers are device memory, float32, not overlapping but for output == x: x and output are [rows][size], weight is
-// [size]. Any row's result depends on that row alone, whatever `rows` is: one block of threads reduces one row, in an order
-// fixed by `size`. Asynchronous on `stream`. Returns the cudaError_t of the launch (0: launched); `rows` of 0 is no launch.
+// All pointers are device memory, float32, not overlapping but for output == x: x and output are [rows][size], weight
+// is [size]. Any row's result depends on that row alone, whatever `rows` is: one block of threads reduces one row, in
+// an order fixed by `size`. Asynchronous on `stream`. Returns the cudaError_t of the launch (0: launched); `rows` of 0
+// is no launch.
 //
 // Algorithm: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
 int RmsNorm(const float* x, const float* weight, float epsilon, int64_t rows, int32_t size, float* output,

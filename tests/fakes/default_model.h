@@ -8,8 +8,8 @@
 
 namespace fermata {
 
-// The path that the environment variable FERMATA_MODEL names; empty: not set, and the test should skip itself, saying so.
-// tools/test always sets it.
+// The path that the environment variable FERMATA_MODEL names; empty: not set, and the test should skip itself, saying
+// so. tools/test always sets it.
 inline std::string DefaultModelPath() {
   const char* path = std::getenv("FERMATA_MODEL");
   return path == nullptr ? "" : path;

@@ -85,12 +85,12 @@ def workspace_root():
 
 
 def read_tree(root):
-    """All text files below `root`, sorted by path; build outputs, caches and test data are left out."""
+    """All text files below `root`, sorted by path; build outputs, caches and reference data are left out."""
     files = []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(
             name for name in folders
-            if name == ".ci" or not (name.startswith((".", "bazel-")) or name in ("__pycache__", "testdata")))
+            if name == ".ci" or not (name.startswith((".", "bazel-")) or name in ("__pycache__", "goldens")))
         for name in sorted(names):
             path = pathlib.Path(folder, name)
             if path.is_symlink():

@@ -1,10 +1,10 @@
-#include "tests/kernels/cuda/device_buffer.h"
+#include <cuda_runtime.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
 
-#include <cuda_runtime.h>
+#include "tests/kernels/cuda/device_buffer.h"
 
 namespace fermata::kernels::cuda {
 namespace {

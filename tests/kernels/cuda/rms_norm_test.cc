@@ -1,6 +1,7 @@
 // Goal: the device's RMS norm is that of plain C++.
-// Method: seeded random rows over awkward sizes (1, odd, one less and one more than a block of threads), outputs poisoned
-// first, against float64 arithmetic. The tolerance follows from float32's epsilon and the length of the reduction.
+// Method: seeded random rows over awkward sizes (1, odd, one less and one more than a block of threads), outputs
+// poisoned first, against float64 arithmetic. The tolerance follows from float32's epsilon and the length of the
+// reduction.
 
 #include "kernels/cuda/rms_norm.h"
 

@@ -1,0 +1,194 @@
+#include "control/control_service.h"
+
+#include <memory>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "control/engine_conversion.h"
+#include "control/request_checks.h"
+#include "engine/serving/generation_conversion.h"
+#include "engine/serving/spec_conversion.h"
+#include "engine/serving/status.h"
+
+namespace fermata {
+namespace {
+
+using google::protobuf::RepeatedPtrField;
+
+grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+void FillResults(const Reply& reply, v1::OperationResults* response) {
+  response->set_step(reply.step);
+  response->set_revision(reply.revision);
+  for (const OperationResult& result : std::get<std::vector<OperationResult>>(reply.result)) {
+    v1::OperationResult* to = response->add_results();
+    to->set_generation_id(result.id.value());
+    to->set_code(static_cast<int>(result.status.code()));
+    to->set_message(std::string(result.status.message()));
+    if (result.generation.has_value()) ToProto(*result.generation, to->mutable_generation());
+  }
+}
+
+// Sends `command`; `fill(reply)` makes the response of its reply and says how the RPC ends.
+template <typename TypedCommand, typename Fill>
+grpc::ServerUnaryReactor* Submit(EngineRuntime& runtime, grpc::CallbackServerContext* context, TypedCommand command,
+                                 Fill fill) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status sent = runtime.Submit(
+      std::move(command), [reactor, fill = std::move(fill)](const Reply* reply, std::shared_ptr<TokenLog>) {
+        reactor->Finish(
+            ToGrpcStatus(reply == nullptr ? absl::UnavailableError("the server is shutting down") : fill(*reply)));
+      });
+  if (!sent.ok()) reactor->Finish(ToGrpcStatus(sent));
+  return reactor;
+}
+
+// For the verbs whose RPC is OK whatever their ids' results are.
+template <typename TypedCommand>
+grpc::ServerUnaryReactor* SubmitVerb(EngineRuntime& runtime, grpc::CallbackServerContext* context, TypedCommand command,
+                                     v1::OperationResults* response) {
+  return Submit(runtime, context, std::move(command), [response](const Reply& reply) {
+    FillResults(reply, response);
+    return absl::OkStatus();
+  });
+}
+
+// For RPCs about one generation, whose error is the RPC's.
+template <typename TypedCommand>
+grpc::ServerUnaryReactor* SubmitForOne(EngineRuntime& runtime, grpc::CallbackServerContext* context,
+                                       TypedCommand command, v1::Generation* response) {
+  return Submit(runtime, context, std::move(command), [response](const Reply& reply) {
+    const OperationResult& result = std::get<std::vector<OperationResult>>(reply.result).front();
+    if (result.generation.has_value()) ToProto(*result.generation, response);
+    return result.status;
+  });
+}
+
+// Ends the call before it begins: for streams of an RPC that is not served.
+template <typename Reactor>
+class RefusingReactor : public Reactor {
+ public:
+  explicit RefusingReactor(const absl::Status& status) { this->Finish(ToGrpcStatus(status)); }
+  void OnDone() override { delete this; }
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* ControlService::Enqueue(grpc::CallbackServerContext* context,
+                                                  const v1::EnqueueRequest* request, v1::Generation* response) {
+  const absl::Status served = CheckServed(*request);
+  if (!served.ok()) return FinishNow(context, served);
+  const absl::StatusOr<GenerationId> id = ToNewGenerationId(request->generation_id());
+  if (!id.ok()) return FinishNow(context, id.status());
+  absl::StatusOr<GenerationSpec> spec = ToGenerationSpec(request->spec(), OnDisconnect::kContinue, text_);
+  if (!spec.ok()) return FinishNow(context, spec.status());
+  return SubmitForOne(runtime_, context,
+                      EnqueueCommand{.id = *id,
+                                     .spec = *std::move(spec),
+                                     .body_digest = DigestBody(request->spec(), request->hold()),
+                                     .hold = request->hold()},
+                      response);
+}
+
+grpc::ServerUnaryReactor* ControlService::Preempt(grpc::CallbackServerContext* context,
+                                                  const v1::PreemptRequest* request, v1::OperationResults* response) {
+  absl::Status status = CheckServed(*request);
+  if (status.ok()) status = CheckReason(request->reason());
+  absl::StatusOr<std::vector<GenerationId>> ids = ParseIds(request->generation_ids(), kMaxIds);
+  if (status.ok()) status = ids.status();
+  if (!status.ok()) return FinishNow(context, status);
+  return SubmitVerb(runtime_, context, PreemptCommand{.ids = *std::move(ids), .reason = request->reason()}, response);
+}
+
+grpc::ServerUnaryReactor* ControlService::Continue(grpc::CallbackServerContext* context,
+                                                   const v1::ContinueRequest* request, v1::OperationResults* response) {
+  absl::Status status = CheckServed(*request);
+  absl::StatusOr<std::vector<GenerationId>> ids = ParseIds(request->generation_ids(), kMaxIds);
+  if (status.ok()) status = ids.status();
+  if (!status.ok()) return FinishNow(context, status);
+  return SubmitVerb(runtime_, context, ContinueCommand{.ids = *std::move(ids)}, response);
+}
+
+grpc::ServerUnaryReactor* ControlService::Abort(grpc::CallbackServerContext* context, const v1::AbortRequest* request,
+                                                v1::OperationResults* response) {
+  absl::Status status = CheckServed(*request);
+  if (status.ok()) status = CheckReason(request->reason());
+  absl::StatusOr<std::vector<GenerationId>> ids = ParseIds(request->generation_ids(), kMaxIds);
+  if (status.ok()) status = ids.status();
+  if (!status.ok()) return FinishNow(context, status);
+  return SubmitVerb(runtime_, context, AbortCommand{.ids = *std::move(ids), .reason = request->reason()}, response);
+}
+
+grpc::ServerUnaryReactor* ControlService::SetPriority(grpc::CallbackServerContext* context,
+                                                      const v1::SetPriorityRequest* request,
+                                                      v1::OperationResults* response) {
+  absl::Status status = CheckServed(*request);
+  absl::StatusOr<std::vector<GenerationId>> ids = ParseIds(request->generation_ids(), kMaxIds);
+  if (status.ok()) status = ids.status();
+  if (!status.ok()) return FinishNow(context, status);
+  return SubmitVerb(runtime_, context, SetPriorityCommand{.ids = *std::move(ids), .priority = request->priority()},
+                    response);
+}
+
+grpc::ServerUnaryReactor* ControlService::GetGeneration(grpc::CallbackServerContext* context,
+                                                        const v1::GetGenerationRequest* request,
+                                                        v1::Generation* response) {
+  const absl::StatusOr<GenerationId> id = GenerationId::Parse(request->generation_id());
+  if (!id.ok()) return FinishNow(context, id.status());
+  return SubmitForOne(runtime_, context, GetGenerationCommand{.id = *id}, response);
+}
+
+grpc::ServerUnaryReactor* ControlService::ListGenerations(grpc::CallbackServerContext* context,
+                                                          const v1::ListGenerationsRequest* request,
+                                                          v1::ListGenerationsResponse* response) {
+  absl::StatusOr<ListGenerationsCommand> command = ToListCommand(*request, kMaxPageSize);
+  if (!command.ok()) return FinishNow(context, command.status());
+  return Submit(runtime_, context, *std::move(command), [response](const Reply& reply) {
+    const auto& page = std::get<GenerationPage>(reply.result);
+    for (const GenerationInfo& info : page.generations) ToProto(info, response->add_generations());
+    if (page.next_after.has_value()) response->set_next_page_token(absl::StrCat(Value(*page.next_after)));
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ControlService::GetEngine(grpc::CallbackServerContext* context, const v1::GetEngineRequest*,
+                                                    v1::Engine* response) {
+  return Submit(runtime_, context, GetEngineCommand(), [this, response](const Reply& reply) {
+    ToProto(std::get<EngineInfo>(reply.result), runtime_, text_.info.name, response);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ControlService::Apply(grpc::CallbackServerContext* context, const v1::ApplyRequest*,
+                                                v1::OperationResults*) {
+  return FinishNow(context, NotServedYet("Apply"));
+}
+
+grpc::ServerWriteReactor<v1::WatchResponse>* ControlService::Watch(grpc::CallbackServerContext*,
+                                                                   const v1::WatchRequest*) {
+  return new RefusingReactor<grpc::ServerWriteReactor<v1::WatchResponse>>(NotServedYet("Watch"));
+}
+
+grpc::ServerUnaryReactor* ControlService::OpenSession(grpc::CallbackServerContext* context,
+                                                      const v1::OpenSessionRequest*, v1::Session*) {
+  return FinishNow(context, NotServedYet("OpenSession"));
+}
+
+grpc::ServerBidiReactor<v1::KeepSessionAliveRequest, v1::Session>* ControlService::KeepSessionAlive(
+    grpc::CallbackServerContext*) {
+  return new RefusingReactor<grpc::ServerBidiReactor<v1::KeepSessionAliveRequest, v1::Session>>(
+      NotServedYet("KeepSessionAlive"));
+}
+
+grpc::ServerUnaryReactor* ControlService::CloseSession(grpc::CallbackServerContext* context,
+                                                       const v1::CloseSessionRequest*, v1::Session*) {
+  return FinishNow(context, NotServedYet("CloseSession"));
+}
+
+}  // namespace fermata

@@ -1,0 +1,109 @@
+#include "control/request_checks.h"
+
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "engine/serving/generation_conversion.h"
+#include "engine/serving/status.h"
+
+namespace fermata {
+namespace {
+
+constexpr size_t kMaxReasonBytes = 256;
+constexpr int kDefaultPageSize = 100;
+
+// Fields that sessions and leases need.
+template <typename Request>
+absl::Status CheckSession(const Request& request) {
+  if (!request.session_id().empty()) return NotServedYet("session_id");
+  if (request.epoch() != 0) return NotServedYet("epoch");
+  return absl::OkStatus();
+}
+
+template <typename Request>
+absl::Status CheckLease(const Request& request) {
+  if (request.has_lease()) return NotServedYet("lease");
+  if (request.on_lease_expiry() != v1::OnLeaseExpiry::ON_LEASE_EXPIRY_UNSPECIFIED) {
+    return NotServedYet("on_lease_expiry");
+  }
+  return CheckSession(request);
+}
+
+}  // namespace
+
+absl::Status CheckServed(const v1::EnqueueRequest& request) { return CheckLease(request); }
+
+absl::Status CheckServed(const v1::PreemptRequest& request) {
+  if (request.has_selector()) return NotServedYet("selector");
+  if (request.tier() != v1::KvTier::KV_TIER_UNSPECIFIED) return NotServedYet("tier");
+  return CheckLease(request);
+}
+
+absl::Status CheckServed(const v1::ContinueRequest& request) {
+  if (request.has_selector()) return NotServedYet("selector");
+  if (request.has_append()) return NotServedYet("append");
+  if (!request.append_id().empty()) return NotServedYet("append_id");
+  if (request.has_max_tokens()) return NotServedYet("max_tokens");
+  return CheckSession(request);
+}
+
+absl::Status CheckServed(const v1::AbortRequest& request) {
+  if (request.has_selector()) return NotServedYet("selector");
+  return CheckSession(request);
+}
+
+absl::Status CheckServed(const v1::SetPriorityRequest& request) {
+  if (request.has_selector()) return NotServedYet("selector");
+  return CheckSession(request);
+}
+
+absl::StatusOr<std::vector<GenerationId>> ParseIds(const google::protobuf::RepeatedPtrField<std::string>& ids,
+                                                   int limit) {
+  if (ids.empty() || ids.size() > limit) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("generation_ids has ", ids.size(), " entries; allowed are 1 to ", limit));
+  }
+  std::vector<GenerationId> parsed;
+  parsed.reserve(ids.size());
+  for (const std::string& text : ids) {
+    absl::StatusOr<GenerationId> id = GenerationId::Parse(text);
+    if (!id.ok()) return id.status();
+    parsed.push_back(*std::move(id));
+  }
+  return parsed;
+}
+
+absl::Status CheckReason(const std::string& reason) {
+  if (reason.size() <= kMaxReasonBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("reason is ", reason.size(), " bytes long; allowed are at most ", kMaxReasonBytes));
+}
+
+absl::StatusOr<ListGenerationsCommand> ToListCommand(const v1::ListGenerationsRequest& request, int max_page_size) {
+  ListGenerationsCommand command;
+  if (request.page_size() < 0 || request.page_size() > max_page_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("page_size is ", request.page_size(), "; allowed are 0 to ", max_page_size));
+  }
+  command.page_size = request.page_size() == 0 ? kDefaultPageSize : request.page_size();
+  command.tenant = request.tenant();
+  command.traffic_class = request.traffic_class();
+  for (const int state : request.states()) {
+    const absl::StatusOr<GenerationState> parsed = ToGenerationState(state);
+    if (!parsed.ok()) return parsed.status();
+    command.states.push_back(*parsed);
+  }
+  if (!request.page_token().empty()) {
+    int64_t after = 0;
+    if (!absl::SimpleAtoi(request.page_token(), &after) || after < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("page_token \"", absl::CHexEscape(request.page_token()), "\" is none that this server gave"));
+    }
+    command.after = GenerationKey{after};
+  }
+  return command;
+}
+
+}  // namespace fermata

@@ -1,0 +1,159 @@
+#include "engine/runtime/publisher.h"
+
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+namespace fermata {
+namespace {
+
+// Says why: the cause, and for a pause what its caller gave as the reason.
+std::string ReasonOf(const StateChanged& change) {
+  std::string reason(Name(change.cause).data(), Name(change.cause).size());
+  if (change.info.has_value() && !change.info->pause.reason.empty()) {
+    absl::StrAppend(&reason, ": ", change.info->pause.reason);
+  }
+  return reason;
+}
+
+const OperationResult* FirstResult(const Reply& reply) {
+  const auto* results = std::get_if<std::vector<OperationResult>>(&reply.result);
+  return results == nullptr || results->empty() ? nullptr : &results->front();
+}
+
+}  // namespace
+
+Publisher::Publisher(EngineStats& stats) : stats_(stats), thread_([this] { Loop(); }) {}
+
+Publisher::~Publisher() { CHECK(!thread_.joinable()) << "Stop() was not called"; }
+
+Ticket Publisher::Expect(ReplyCallback callback) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Ticket ticket{next_ticket_++};
+  callbacks_.emplace(ticket, std::move(callback));
+  return ticket;
+}
+
+void Publisher::Forget(Ticket ticket) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  callbacks_.erase(ticket);
+}
+
+void Publisher::Push(Report report, absl::Time now, absl::Duration step_duration) {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return pending_.size() < kMaxPending; });
+    pending_.push_back({std::move(report), now, step_duration});
+  }
+  changed_.notify_all();
+}
+
+void Publisher::Stop() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+  absl::flat_hash_map<Ticket, ReplyCallback> unanswered;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    unanswered.swap(callbacks_);
+  }
+  for (const auto& [ticket, callback] : unanswered) callback(nullptr, nullptr);
+}
+
+void Publisher::Loop() {
+  while (true) {
+    std::deque<Pending> taken;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, [this] { return stopping_ || !pending_.empty(); });
+      if (pending_.empty()) return;
+      taken.swap(pending_);
+    }
+    changed_.notify_all();
+    for (Pending& pending : taken) Publish(std::move(pending));
+  }
+}
+
+void Publisher::Publish(Pending pending) {
+  int64_t output_tokens = 0;
+  for (Event& event : pending.report.events) {
+    if (std::holds_alternative<TokenSampled>(event)) ++output_tokens;
+    PublishEvent(event, pending.report.step);
+  }
+  if (pending.step_duration > absl::ZeroDuration()) {
+    stats_.AddStep(pending.now, pending.step_duration, output_tokens);
+  }
+  // Acknowledgements wait for no reader: they go first.
+  for (const Reply& reply : pending.report.replies) Answer(reply);
+  for (const std::shared_ptr<TokenLog>& log : touched_) log->WakeReaders();
+  touched_.clear();
+  for (const GenerationKey key : pending.report.forgotten) logs_.erase(key);
+}
+
+TokenLog* Publisher::Touch(GenerationKey key) {
+  const auto it = logs_.find(key);
+  CHECK(it != logs_.end()) << "an event of an unknown generation";
+  // Several events of one generation in a row wake its readers once.
+  if (touched_.empty() || touched_.back() != it->second) touched_.push_back(it->second);
+  return it->second.get();
+}
+
+void Publisher::PublishEvent(Event& event, int64_t step) {
+  if (auto* change = std::get_if<StateChanged>(&event)) {
+    PublishStateChange(*change, step);
+  } else if (auto* sampled = std::get_if<TokenSampled>(&event)) {
+    Touch(sampled->key)->AppendToken(sampled->token, sampled->text, step, std::move(sampled->logprobs));
+  } else if (auto* released = std::get_if<TextReleased>(&event)) {
+    Touch(released->key)->AppendText(released->text);
+  }
+}
+
+void Publisher::PublishStateChange(StateChanged& change, int64_t step) {
+  if (change.from == GenerationState::kNone) logs_.emplace(change.key, std::make_shared<TokenLog>());
+  TokenLog* log = Touch(change.key);
+  switch (change.to) {
+    case GenerationState::kFinished:
+      CHECK(change.info.has_value());
+      log->AppendFinish(*std::move(change.info));
+      return;
+    case GenerationState::kRunning:
+      // Its first step is no news; going on after a rest is.
+      if (change.from == GenerationState::kQueued) return;
+      break;
+    case GenerationState::kQueued:
+      if (change.from == GenerationState::kNone) return;
+      break;
+    case GenerationState::kPaused:
+      if (change.from == GenerationState::kNone) return;
+      break;
+    default:
+      break;
+  }
+  log->AppendNotice({change.to, step, ReasonOf(change)});
+}
+
+void Publisher::Answer(const Reply& reply) {
+  ReplyCallback callback;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto it = callbacks_.find(reply.ticket);
+    if (it == callbacks_.end()) return;
+    callback = std::move(it->second);
+    callbacks_.erase(it);
+  }
+  std::shared_ptr<TokenLog> log;
+  const OperationResult* first = FirstResult(reply);
+  if (first != nullptr && first->generation.has_value()) {
+    const auto it = logs_.find(first->generation->key);
+    if (it != logs_.end()) log = it->second;
+  }
+  callback(&reply, std::move(log));
+}
+
+}  // namespace fermata

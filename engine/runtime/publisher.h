@@ -1,0 +1,88 @@
+// Takes what the engine reports and brings it to those who wait for it.
+
+#ifndef FERMATA_ENGINE_RUNTIME_PUBLISHER_H_
+#define FERMATA_ENGINE_RUNTIME_PUBLISHER_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "engine/core/commands.h"
+#include "engine/core/report.h"
+#include "engine/runtime/engine_stats.h"
+#include "engine/runtime/token_log.h"
+
+namespace fermata {
+
+// Called with a command's reply on the publisher's thread; must not block. `log` is the output of the generation of the
+// first result, null if there is none. After a shutdown before the command took effect: null reply.
+using ReplyCallback = std::function<void(const Reply* reply, std::shared_ptr<TokenLog> log)>;
+
+// One thread of its own. It owns the token logs: one for each generation, from its first event until the engine forgets
+// it. It never waits for a reader, so the engine, which waits for it only when it is far behind, does not either.
+class Publisher {
+ public:
+  // `stats` must outlive this.
+  explicit Publisher(EngineStats& stats);
+
+  // Stop() must have been called.
+  ~Publisher();
+
+  // Keeps `callback` for the reply with the ticket that it returns. Any thread.
+  Ticket Expect(ReplyCallback callback);
+
+  // The command was not sent after all. Any thread.
+  void Forget(Ticket ticket);
+
+  // Hands over a report of the engine, made at `now`; `step_duration` of the step that it is about, zero for a
+  // boundary. Waits while kMaxPending reports are pending. The engine's thread.
+  void Push(Report report, absl::Time now, absl::Duration step_duration);
+
+  // Publishes what is pending, answers the callbacks that are left with null, and ends the thread.
+  void Stop();
+
+ private:
+  static constexpr size_t kMaxPending = 1024;
+
+  struct Pending {
+    Report report;
+    absl::Time now;
+    absl::Duration step_duration;
+  };
+
+  void Loop();
+  void Publish(Pending pending);
+
+  // Both append to logs and remember in touched_ whom to wake.
+  void PublishEvent(Event& event, int64_t step);
+  void PublishStateChange(StateChanged& change, int64_t step);
+
+  void Answer(const Reply& reply);
+  TokenLog* Touch(GenerationKey key);
+
+  EngineStats& stats_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Pending> pending_;  // guarded by mutex_, as are the next three
+  bool stopping_ = false;
+  int64_t next_ticket_ = 1;
+  absl::flat_hash_map<Ticket, ReplyCallback> callbacks_;
+
+  // The publisher's thread alone.
+  absl::flat_hash_map<GenerationKey, std::shared_ptr<TokenLog>> logs_;
+  std::vector<std::shared_ptr<TokenLog>> touched_;
+
+  std::thread thread_;
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_RUNTIME_PUBLISHER_H_

@@ -1,0 +1,229 @@
+#include "engine/serving/server_options.h"
+
+#include <getopt.h>
+
+#include <functional>
+#include <limits>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace fermata {
+namespace {
+
+using Setter = std::function<absl::Status(const std::string& value, ServerOptions& options)>;
+
+struct Flag {
+  const char* name;
+  const char* value;  // what it takes, for the help; null: nothing
+  const char* help;
+  Setter set;
+};
+
+absl::Status Bad(const std::string& value, absl::string_view allowed) {
+  return absl::InvalidArgumentError(absl::StrCat("is \"", value, "\"; allowed is ", allowed));
+}
+
+// A whole number from `least` on, put where `field` says.
+template <typename T, typename Field>
+Setter Number(Field field, int64_t least, int64_t most = std::numeric_limits<T>::max()) {
+  return [field, least, most](const std::string& value, ServerOptions& options) {
+    int64_t number = 0;
+    if (!absl::SimpleAtoi(value, &number) || number < least || number > most) {
+      return Bad(value, absl::StrCat("a whole number from ", least, " to ", most));
+    }
+    field(options) = static_cast<T>(number);
+    return absl::OkStatus();
+  };
+}
+
+template <typename Field>
+Setter Span(Field field) {
+  return [field](const std::string& value, ServerOptions& options) {
+    absl::Duration duration;
+    if (!absl::ParseDuration(value, &duration) || duration < absl::ZeroDuration()) {
+      return Bad(value, "a duration such as 25s, 10m or 500ms");
+    }
+    field(options) = duration;
+    return absl::OkStatus();
+  };
+}
+
+// One of two words.
+template <typename Field, typename T>
+Setter Choice(Field field, std::string first, T first_value, std::string second, T second_value) {
+  return [=](const std::string& value, ServerOptions& options) {
+    if (value != first && value != second) return Bad(value, absl::StrCat(first, " or ", second));
+    field(options) = value == first ? first_value : second_value;
+    return absl::OkStatus();
+  };
+}
+
+absl::Status SetBackend(const std::string& value, ServerOptions&) {
+  if (value == "cpu") return absl::OkStatus();
+  if (value == "cuda") return absl::InvalidArgumentError("is cuda, which this build does not serve yet; use cpu");
+  return Bad(value, "cpu");
+}
+
+absl::Status SetLoad(const std::string& value, ServerOptions&) {
+  if (value == "file") return absl::OkStatus();
+  if (value == "dummy") return absl::InvalidArgumentError("is dummy, which is not served yet; use file");
+  return Bad(value, "file");
+}
+
+absl::Status SetLogLevel(const std::string& value, ServerOptions& options) {
+  if (value != "info" && value != "warning" && value != "error") return Bad(value, "info, warning or error");
+  options.log_level = value;
+  return absl::OkStatus();
+}
+
+std::vector<Flag> BehaviourFlags() {
+  using O = ServerOptions;
+  return {
+      {"model", "FILE", "a .gguf file; needed",
+       [](const std::string& v, O& o) {
+         o.model.path = v;
+         return absl::OkStatus();
+       }},
+      {"load", "file", "where weights come from", SetLoad},
+      {"backend", "cpu", "what computes", SetBackend},
+      {"cpu_kernels", "fast|exact", "exact: float32 throughout, the reference; default fast",
+       Choice([](O& o) -> CpuKernels& { return o.model.cpu_kernels; }, "fast", CpuKernels::kFast, "exact",
+              CpuKernels::kExact)},
+      {"data_address", "HOST:PORT", "of the data plane; port 0 picks a free one; default 127.0.0.1:50051",
+       [](const std::string& v, O& o) {
+         o.data_address = v;
+         return absl::OkStatus();
+       }},
+      {"control_address", "ADDRESS,...", "of the control plane; unix:PATH too; default 127.0.0.1:50052",
+       [](const std::string& v, O& o) {
+         o.control_addresses = absl::StrSplit(v, ',', absl::SkipEmpty());
+         return o.control_addresses.empty() ? Bad(v, "one address or several") : absl::OkStatus();
+       }},
+      {"allow_insecure_control", nullptr, "lets a control address be other than loopback, without TLS",
+       [](const std::string&, O& o) {
+         o.allow_insecure_control = true;
+         return absl::OkStatus();
+       }},
+      {"policy", "priority|fcfs", "the order of generations; default priority",
+       Choice([](O& o) -> SchedulePolicy& { return o.engine.policy; }, "priority", SchedulePolicy::kPriority, "fcfs",
+              SchedulePolicy::kFcfs)},
+      {"displacement", "running|never", "whether a more urgent one takes a running one's slot; default running",
+       Choice([](O& o) -> Displacement& { return o.engine.displacement; }, "running", Displacement::kRunning, "never",
+              Displacement::kNever)},
+      {"data_min_priority", "N", "the most urgent that data-plane clients get; default no limit",
+       [](const std::string& v, O& o) {
+         int32_t number = 0;
+         if (!absl::SimpleAtoi(v, &number)) return Bad(v, "a whole number");
+         o.data_min_priority = number;
+         return absl::OkStatus();
+       }},
+      {"drain_timeout", "DURATION", "how long SIGTERM waits for what runs; default 25s",
+       Span([](O& o) -> absl::Duration& { return o.drain_timeout; })},
+      {"disconnect_lease", "DURATION", "how long a generation paused by a disconnect is kept; default 10m",
+       Span([](O& o) -> absl::Duration& { return o.engine.disconnect_lease; })},
+      {"log_level", "info|warning|error", "default info", SetLogLevel},
+  };
+}
+
+std::vector<Flag> LimitFlags() {
+  using O = ServerOptions;
+  return {
+      {"threads", "N", "that compute; default as many as there are cores",
+       Number<int32_t>([](O& o) -> int32_t& { return o.model.threads; }, 1, 1024)},
+      {"max_running", "N", "generations in one step; default 64",
+       Number<int32_t>([](O& o) -> int32_t& { return o.engine.max_running; }, 1, 4096)},
+      {"max_queued", "N", "newcomers that wait; default 10000",
+       Number<int32_t>([](O& o) -> int32_t& { return o.engine.max_queued; }, 0)},
+      {"max_live", "N", "generations that are not finished; default 100000",
+       Number<int32_t>([](O& o) -> int32_t& { return o.engine.max_live; }, 1)},
+      {"max_finished", "N", "finished ones kept for Get and Attach; default 10000",
+       Number<int32_t>([](O& o) -> int32_t& { return o.engine.max_finished; }, 0)},
+      {"finished_age", "DURATION", "how long; default 10m",
+       Span([](O& o) -> absl::Duration& { return o.engine.finished_age; })},
+      {"context_tokens", "N", "longest prompt + output; default the model's",
+       Number<int32_t>([](O& o) -> int32_t& { return o.engine.context_tokens; }, 2)},
+      {"kv_bytes", "N", "of KV cache; default what all slots could use, at most a quarter of free memory",
+       Number<int64_t>([](O& o) -> int64_t& { return o.kv_bytes; }, 1)},
+      {"block_tokens", "N", "tokens in a KV block; default 16",
+       Number<int32_t>([](O& o) -> int32_t& { return o.engine.block_tokens; }, 1, 4096)},
+      {"step_tokens", "N", "tokens in a step; default what takes about 100 ms",
+       Number<int32_t>([](O& o) -> int32_t& { return o.engine.step_tokens; }, 1, 65536)},
+  };
+}
+
+std::vector<Flag> AllFlags() {
+  std::vector<Flag> flags = BehaviourFlags();
+  for (Flag& flag : LimitFlags()) flags.push_back(std::move(flag));
+  return flags;
+}
+
+bool IsLoopback(absl::string_view address) {
+  for (const absl::string_view prefix : {"unix:", "127.", "localhost:", "[::1]:"}) {
+    if (absl::StartsWith(address, prefix)) return true;
+  }
+  return false;
+}
+
+absl::Status Check(const ServerOptions& options) {
+  if (options.model.path.empty()) return absl::InvalidArgumentError("--model is needed: the path of a .gguf file");
+  for (const std::string& address : options.control_addresses) {
+    if (IsLoopback(address) || options.allow_insecure_control) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--control_address=", address,
+                     " is not loopback, and whoever reaches it controls everything: use 127.0.0.1 or unix:PATH, or "
+                     "say --allow_insecure_control"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
+  const std::vector<Flag> flags = AllFlags();
+  std::vector<option> options;
+  for (const Flag& flag : flags) {
+    options.push_back({flag.name, flag.value == nullptr ? no_argument : required_argument, nullptr, 0});
+  }
+  options.push_back({"help", no_argument, nullptr, 'h'});
+  options.push_back({nullptr, 0, nullptr, 0});
+
+  ServerOptions result;
+  result.engine.context_tokens = 0;
+  result.engine.step_tokens = 0;
+  opterr = 0;
+  optind = 1;
+  int index = 0;
+  for (int code; (code = getopt_long(argc, argv, "", options.data(), &index)) != -1;) {
+    if (code == 'h') {
+      result.help = true;
+      return result;
+    }
+    if (code == '?') {
+      return absl::InvalidArgumentError(
+          absl::StrCat(argv[optind - 1], " is no flag of this server, or lacks its value; --help lists them"));
+    }
+    const absl::Status status = flags[index].set(optarg == nullptr ? "" : optarg, result);
+    if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat("--", flags[index].name, " ", status.message()));
+  }
+  if (optind < argc) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", argv[optind], "\" is no flag; --help lists them"));
+  }
+  const absl::Status status = Check(result);
+  if (!status.ok()) return status;
+  return result;
+}
+
+std::string ServerHelp() {
+  std::string help = "fermata: an LLM inference server whose generations can be held and continued.\n\nFlags:\n";
+  for (const Flag& flag : AllFlags()) {
+    const std::string name =
+        absl::StrCat("  --", flag.name, flag.value == nullptr ? "" : "=", flag.value == nullptr ? "" : flag.value);
+    absl::StrAppend(&help, name, std::string(name.size() < 36 ? 36 - name.size() : 1, ' '), flag.help, "\n");
+  }
+  return help;
+}
+
+}  // namespace fermata

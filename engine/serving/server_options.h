@@ -1,0 +1,43 @@
+// What the server's command line says.
+
+#ifndef FERMATA_ENGINE_SERVING_SERVER_OPTIONS_H_
+#define FERMATA_ENGINE_SERVING_SERVER_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/core/engine_options.h"
+#include "engine/model/load_model.h"
+
+namespace fermata {
+
+struct ServerOptions {
+  bool help = false;  // only the text is wanted
+
+  ModelOptions model;
+  std::string data_address = "127.0.0.1:50051";
+  std::vector<std::string> control_addresses = {"127.0.0.1:50052"};
+  bool allow_insecure_control = false;
+
+  // block_count is worked out from kv_bytes; context_tokens and step_tokens of 0 are worked out from the model.
+  EngineOptions engine;
+  int64_t kv_bytes = 0;  // 0: a share of memory
+  std::optional<int32_t> data_min_priority;
+
+  absl::Duration drain_timeout = absl::Seconds(25);
+  std::string log_level = "info";
+};
+
+// Parses and checks everything once. INVALID_ARGUMENT naming the flag, its value and what is allowed.
+absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv);
+
+// The text of --help.
+std::string ServerHelp();
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_SERVING_SERVER_OPTIONS_H_

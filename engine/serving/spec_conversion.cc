@@ -1,0 +1,213 @@
+#include "engine/serving/spec_conversion.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "engine/serving/status.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "xxhash.h"
+
+namespace fermata {
+namespace {
+
+constexpr size_t kMaxNameBytes = 128;  // of tenant and traffic_class
+constexpr int kMaxLabels = 64;
+constexpr size_t kMaxLabelKeyBytes = 63;
+constexpr size_t kMaxLabelValueBytes = 256;
+constexpr int64_t kMaxTimeoutSeconds = 365 * 24 * 3600;
+
+absl::Status OutOfRange(absl::string_view field, absl::string_view value, absl::string_view allowed) {
+  return absl::InvalidArgumentError(absl::StrCat(field, " is ", value, "; allowed is ", allowed));
+}
+
+uint64_t DrawSeed() {
+  thread_local std::mt19937_64 generator{std::random_device{}()};
+  return generator();
+}
+
+absl::StatusOr<TokenId> ToTokenId(int32_t value, absl::string_view field, const ModelText& text) {
+  if (value < 0 || value >= text.info.vocabulary_size) {
+    return OutOfRange(field, absl::StrCat(value), absl::StrCat("0 to ", text.info.vocabulary_size - 1));
+  }
+  return TokenId{value};
+}
+
+SamplingParams CopyScalars(const v1::SamplingParams& from) {
+  SamplingParams to;
+  if (from.has_max_tokens()) to.max_tokens = from.max_tokens();
+  if (from.has_temperature()) to.temperature = from.temperature();
+  if (from.has_top_k()) to.top_k = from.top_k();
+  if (from.has_top_p()) to.top_p = from.top_p();
+  if (from.has_min_p()) to.min_p = from.min_p();
+  if (from.has_repetition_penalty()) to.repetition_penalty = from.repetition_penalty();
+  if (from.has_frequency_penalty()) to.frequency_penalty = from.frequency_penalty();
+  if (from.has_presence_penalty()) to.presence_penalty = from.presence_penalty();
+  to.seed = from.has_seed() ? static_cast<uint64_t>(from.seed()) : DrawSeed();
+  to.ignore_eos = from.ignore_eos();
+  to.stop.assign(from.stop().begin(), from.stop().end());
+  return to;
+}
+
+absl::StatusOr<SamplingParams> ToSamplingParams(const v1::SamplingParams& from, const ModelText& text) {
+  SamplingParams to = CopyScalars(from);
+  if (from.has_logprobs()) {
+    // Below 0 the engine's form means none.
+    if (from.logprobs() < 0) {
+      return OutOfRange("sampling.logprobs", absl::StrCat(from.logprobs()),
+                        absl::StrCat("0 to ", SamplingParams::kMaxLogprobs));
+    }
+    to.logprobs = from.logprobs();
+  }
+  for (const int32_t value : from.stop_token_ids()) {
+    const absl::StatusOr<TokenId> token = ToTokenId(value, "sampling.stop_token_ids", text);
+    if (!token.ok()) return token.status();
+    to.stop_token_ids.push_back(*token);
+  }
+  for (const auto& [value, bias] : from.logit_bias()) {
+    const absl::StatusOr<TokenId> token = ToTokenId(value, "sampling.logit_bias", text);
+    if (!token.ok()) return token.status();
+    to.logit_bias.emplace_back(*token, bias);
+  }
+  // A map has no order; the engine's form has one.
+  std::sort(to.logit_bias.begin(), to.logit_bias.end());
+  const absl::Status status = to.Validate(text.info.vocabulary_size);
+  if (!status.ok()) return status;
+  return to;
+}
+
+absl::StatusOr<absl::Duration> ToTimeout(const v1::GenerationSpec& spec) {
+  if (!spec.has_timeout()) return absl::InfiniteDuration();
+  const google::protobuf::Duration& from = spec.timeout();
+  const bool legal = from.seconds() >= 0 && from.seconds() <= kMaxTimeoutSeconds && from.nanos() >= 0 &&
+                     from.nanos() <= 999'999'999 && (from.seconds() > 0 || from.nanos() > 0);
+  if (!legal) {
+    return OutOfRange("timeout", absl::StrCat(from.seconds(), " s ", from.nanos(), " ns"),
+                      absl::StrCat("above 0, at most ", kMaxTimeoutSeconds, " s"));
+  }
+  return absl::Seconds(from.seconds()) + absl::Nanoseconds(from.nanos());
+}
+
+absl::StatusOr<OnDisconnect> ToOnDisconnect(v1::OnDisconnect::Action action, OnDisconnect otherwise) {
+  switch (action) {
+    case v1::OnDisconnect::ON_DISCONNECT_UNSPECIFIED:
+      return otherwise;
+    case v1::OnDisconnect::ABORT:
+      return OnDisconnect::kAbort;
+    case v1::OnDisconnect::CONTINUE:
+      return OnDisconnect::kContinue;
+    case v1::OnDisconnect::PAUSE:
+      return OnDisconnect::kPause;
+    default:
+      return OutOfRange("on_disconnect", absl::StrCat(static_cast<int>(action)), "ABORT, CONTINUE or PAUSE");
+  }
+}
+
+absl::Status CheckName(absl::string_view field, const std::string& value) {
+  if (value.size() <= kMaxNameBytes) return absl::OkStatus();
+  return OutOfRange(field, absl::StrCat(value.size(), " bytes long"), absl::StrCat("at most ", kMaxNameBytes));
+}
+
+absl::Status CopyLabels(const v1::GenerationSpec& from, GenerationSpec& to) {
+  if (from.labels_size() > kMaxLabels) {
+    return OutOfRange("labels", absl::StrCat(from.labels_size(), " entries"), absl::StrCat("at most ", kMaxLabels));
+  }
+  for (const auto& [key, value] : from.labels()) {
+    if (key.empty() || key.size() > kMaxLabelKeyBytes) {
+      return OutOfRange("a key of labels", absl::StrCat(key.size(), " bytes long"),
+                        absl::StrCat("1 to ", kMaxLabelKeyBytes));
+    }
+    if (value.size() > kMaxLabelValueBytes) {
+      return OutOfRange(absl::StrCat("labels[\"", absl::CHexEscape(key), "\"]"),
+                        absl::StrCat(value.size(), " bytes long"), absl::StrCat("at most ", kMaxLabelValueBytes));
+    }
+    to.labels.emplace_back(key, value);
+  }
+  std::sort(to.labels.begin(), to.labels.end());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Chat& chat, const ModelText& text) {
+  if (text.chat_template == nullptr) return text.chat_template_status;
+  std::vector<ChatMessage> messages;
+  for (const v1::ChatMessage& message : chat.messages()) messages.push_back({message.role(), message.content()});
+  return text.chat_template->Format(*text.tokenizer, messages);
+}
+
+absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Prompt& prompt, const ModelText& text) {
+  switch (prompt.prompt_case()) {
+    case v1::Prompt::kText:
+      return text.tokenizer->Encode(prompt.text(), /*parse_special=*/true, /*add_bos=*/true);
+    case v1::Prompt::kChat:
+      return ToTokens(prompt.chat(), text);
+    case v1::Prompt::kTokenIds: {
+      std::vector<TokenId> tokens;
+      tokens.reserve(prompt.token_ids().token_ids_size());
+      for (const int32_t value : prompt.token_ids().token_ids()) {
+        const absl::StatusOr<TokenId> token = ToTokenId(value, "prompt.token_ids", text);
+        if (!token.ok()) return token.status();
+        tokens.push_back(*token);
+      }
+      return tokens;
+    }
+    case v1::Prompt::PROMPT_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("prompt is not set; it needs text, token_ids or chat");
+}
+
+absl::StatusOr<GenerationSpec> ToGenerationSpec(const v1::GenerationSpec& from, OnDisconnect on_disconnect,
+                                                const ModelText& text) {
+  if (from.hold_on_stop()) return NotServedYet("spec.hold_on_stop");
+  GenerationSpec to;
+  absl::Status status = CheckName("tenant", from.tenant());
+  if (status.ok()) status = CheckName("traffic_class", from.traffic_class());
+  if (status.ok()) status = CopyLabels(from, to);
+  if (!status.ok()) return status;
+  absl::StatusOr<SamplingParams> sampling = ToSamplingParams(from.sampling(), text);
+  if (!sampling.ok()) return sampling.status();
+  to.sampling = *std::move(sampling);
+  const absl::StatusOr<absl::Duration> timeout = ToTimeout(from);
+  if (!timeout.ok()) return timeout.status();
+  to.timeout = *timeout;
+  const absl::StatusOr<OnDisconnect> action = ToOnDisconnect(from.on_disconnect(), on_disconnect);
+  if (!action.ok()) return action.status();
+  to.on_disconnect = *action;
+  to.priority = from.priority();
+  to.tenant = from.tenant();
+  to.traffic_class = from.traffic_class();
+  // Last, since it is the dearest.
+  absl::StatusOr<std::vector<TokenId>> prompt = ToTokens(from.prompt(), text);
+  if (!prompt.ok()) return prompt.status();
+  if (prompt->empty()) return absl::InvalidArgumentError("prompt comes to no tokens; at least 1 is needed");
+  to.prompt = *std::move(prompt);
+  return to;
+}
+
+absl::StatusOr<GenerationId> ToNewGenerationId(const std::string& id) {
+  if (!id.empty()) return GenerationId::Parse(id);
+  return GenerationId::Parse(
+      absl::StrCat("g-", absl::Hex(DrawSeed(), absl::kZeroPad16), absl::Hex(DrawSeed(), absl::kZeroPad16)));
+}
+
+std::string DigestBody(const v1::GenerationSpec& spec, bool hold) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    spec.SerializeToCodedStream(&coded);
+  }
+  bytes.push_back(hold ? 1 : 0);
+  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return absl::StrCat(absl::Hex(hash.high64, absl::kZeroPad16), absl::Hex(hash.low64, absl::kZeroPad16));
+}
+
+}  // namespace fermata

@@ -1,0 +1,168 @@
+// Wiring only: flags, the model, the engine, the two services, and an orderly end.
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/time/time.h"
+#include "control/control_service.h"
+#include "engine/model/load_model.h"
+#include "engine/runtime/clock.h"
+#include "engine/runtime/engine_runtime.h"
+#include "engine/runtime/step_calibration.h"
+#include "engine/serving/inference_service.h"
+#include "engine/serving/listener.h"
+#include "engine/serving/model_text.h"
+#include "engine/serving/server_options.h"
+#include "glog/logging.h"
+
+namespace fermata {
+namespace {
+
+constexpr int kExitError = 1;
+constexpr int kExitWrongFlags = 2;
+constexpr absl::Duration kStepTarget = absl::Milliseconds(100);
+constexpr int32_t kMaxStepTokens = 2048;
+constexpr absl::Duration kStreamGrace = absl::Seconds(5);  // for readers to take their last message
+
+// Blocked in every thread, and waited for in main().
+sigset_t EndSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+void AwaitSignal() {
+  const sigset_t signals = EndSignals();
+  int signal = 0;
+  sigwait(&signals, &signal);
+}
+
+int Fail(const absl::Status& status, int code) {
+  std::fprintf(stderr, "fermata: %s\n", std::string(status.message()).c_str());
+  return code;
+}
+
+// What all slots could use, but at most a quarter of the memory that is free.
+int64_t DefaultKvBytes(const EngineOptions& engine, int64_t bytes_per_token) {
+  const int64_t free_bytes = int64_t{sysconf(_SC_AVPHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  return std::min(int64_t{engine.max_running} * engine.context_tokens * bytes_per_token, free_bytes / 4);
+}
+
+// Fills in what depends on the model, and makes its runner.
+absl::StatusOr<std::unique_ptr<ModelRunner>> FitEngine(const LoadedModel& model, const Clock& clock,
+                                                       ServerOptions& options) {
+  EngineOptions& engine = options.engine;
+  if (engine.context_tokens == 0) engine.context_tokens = model.info.context_length;
+  if (engine.context_tokens > model.info.context_length) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--context_tokens=", engine.context_tokens, " is beyond the model's ", model.info.context_length));
+  }
+  const int64_t kv_bytes = options.kv_bytes > 0 ? options.kv_bytes : DefaultKvBytes(engine, model.kv_bytes_per_token);
+  const int64_t block_bytes = model.kv_bytes_per_token * engine.block_tokens;
+  engine.block_count = static_cast<int32_t>(std::min<int64_t>(kv_bytes / block_bytes, 1 << 30));
+  if (engine.block_count < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv_bytes=", kv_bytes, " holds no block; one takes ", block_bytes, " bytes"));
+  }
+  const int32_t max_step_tokens = engine.step_tokens > 0 ? engine.step_tokens : kMaxStepTokens;
+  absl::StatusOr<std::unique_ptr<ModelRunner>> runner =
+      model.make_runner(engine.block_count, engine.block_tokens, max_step_tokens, engine.max_running);
+  if (!runner.ok() || engine.step_tokens > 0) return runner;
+  const absl::StatusOr<int32_t> step_tokens =
+      CalibrateStepTokens(**runner, clock, kStepTarget, engine.block_tokens, engine.block_count, max_step_tokens);
+  if (!step_tokens.ok()) return step_tokens.status();
+  engine.step_tokens = *step_tokens;
+  return runner;
+}
+
+void LogStart(const LoadedModel& model, const EngineOptions& engine) {
+  LOG(INFO) << "model " << model.info.name << " (" << model.info.family << ", " << model.info.quantization << ", "
+            << model.info.parameter_count / 1000000 << "M parameters), context " << engine.context_tokens
+            << " tokens, KV pool " << engine.block_count << " blocks of " << engine.block_tokens << " tokens, step "
+            << engine.step_tokens << " tokens, at most " << engine.max_running << " running";
+  if (model.chat_template == nullptr) LOG(WARNING) << "no chat prompts: " << model.chat_template_status.message();
+  if (engine.policy == SchedulePolicy::kFcfs) LOG(WARNING) << "--policy=fcfs: priorities are kept, but do not order";
+}
+
+void AnnounceReady(const Listener& data, const Listener& control, const std::string& model_name) {
+  std::printf("ready data=%s control=%s model=%s backend=cpu\n", absl::StrJoin(data.addresses(), ",").c_str(),
+              absl::StrJoin(control.addresses(), ",").c_str(), absl::StrReplaceAll(model_name, {{" ", "-"}}).c_str());
+  std::fflush(stdout);
+}
+
+// Ends the process if asked a second time.
+void EndAtOnceOnSignal() {
+  std::thread([] {
+    AwaitSignal();
+    _exit(kExitError);
+  }).detach();
+}
+
+int Serve(ServerOptions options) {
+  absl::StatusOr<LoadedModel> model = LoadModel(options.model);
+  if (!model.ok()) return Fail(model.status(), kExitError);
+  const MonotonicClock clock;
+  absl::StatusOr<std::unique_ptr<ModelRunner>> runner = FitEngine(*model, clock, options);
+  if (!runner.ok()) return Fail(runner.status(), kExitError);
+  options.engine.first_revision = absl::ToUnixMicros(clock.Now());
+  const absl::Status valid = options.engine.Validate();
+  if (!valid.ok()) return Fail(valid, kExitWrongFlags);
+
+  const ModelText text = {model->info, model->tokenizer.get(), model->chat_template.get(), model->chat_template_status};
+  EngineRuntime runtime({.engine = options.engine}, *model->tokenizer, *std::move(runner), clock);
+  InferenceService inference_service(runtime, text, options.data_min_priority);
+  ControlService control_service(runtime, text);
+  absl::StatusOr<std::unique_ptr<Listener>> data = Listener::Start({options.data_address}, inference_service);
+  if (!data.ok()) return Fail(data.status(), kExitError);
+  absl::StatusOr<std::unique_ptr<Listener>> control = Listener::Start(options.control_addresses, control_service);
+  if (!control.ok()) return Fail(control.status(), kExitError);
+  LogStart(*model, options.engine);
+  AnnounceReady(**data, **control, model->info.name);
+
+  AwaitSignal();
+  LOG(INFO) << "draining for at most " << absl::FormatDuration(options.drain_timeout);
+  EndAtOnceOnSignal();
+  (*data)->SetServing(false);
+  (*control)->SetServing(false);
+  runtime.Drain();
+  const bool drained = runtime.AwaitDrained(options.drain_timeout);
+  LOG(INFO) << (drained ? "drained" : "the rest is aborted");
+  runtime.Shutdown("the server has ended");
+  (*data)->Shutdown(kStreamGrace);
+  (*control)->Shutdown(kStreamGrace);
+  return 0;
+}
+
+}  // namespace
+}  // namespace fermata
+
+int main(int argc, char** argv) {
+  FLAGS_logtostderr = true;
+  google::InitGoogleLogging(argv[0]);
+  const sigset_t signals = fermata::EndSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  const absl::StatusOr<fermata::ServerOptions> options = fermata::ParseServerOptions(argc, argv);
+  if (!options.ok()) return fermata::Fail(options.status(), fermata::kExitWrongFlags);
+  if (options->help) {
+    std::fputs(fermata::ServerHelp().c_str(), stdout);
+    return 0;
+  }
+  FLAGS_minloglevel = options->log_level == "error" ? 2 : options->log_level == "warning" ? 1 : 0;
+  return fermata::Serve(*options);
+}

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "engine/model/gguf_file.h"
 #include "engine/model/gguf_model_info.h"
 #include "engine/model/gguf_tokenizer.h"
@@ -13,6 +16,7 @@
 #include "engine/model/transformer.h"
 #include "engine/model/transformer_runner.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_kernels.h"
 
 namespace fermata {
 namespace {
@@ -25,10 +29,21 @@ struct Parts {
   LlamaWeights weights;
 };
 
-std::unique_ptr<kernels::Backend> MakeBackend(const ModelOptions& options) {
+absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const ModelOptions& options) {
   const int32_t cores = std::max<int32_t>(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
   kernels::CpuBackendOptions cpu = kernels::CpuBackend::BestOptions(options.threads > 0 ? options.threads : cores);
   cpu.exact = options.cpu_kernels == CpuKernels::kExact;
+  if (!options.cpu_instructions.empty()) {
+    std::vector<absl::string_view> names;
+    for (const kernels::InstructionSet set : kernels::SupportedInstructionSets()) {
+      names.push_back(kernels::Name(set));
+      if (names.back() == options.cpu_instructions) cpu.instruction_set = set;
+    }
+    if (kernels::Name(cpu.instruction_set) != options.cpu_instructions) {
+      return absl::InvalidArgumentError(absl::StrCat("cpu_instructions is \"", options.cpu_instructions,
+                                                     "\"; this machine has ", absl::StrJoin(names, ", ")));
+    }
+  }
   return std::make_unique<kernels::CpuBackend>(cpu);
 }
 
@@ -74,9 +89,11 @@ absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options) {
   if (!info.ok()) return info.status();
   absl::StatusOr<LlamaConfig> config = ReadLlamaConfig(**file, (*tokenizer)->vocabulary_size());
   if (!config.ok()) return config.status();
+  absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = MakeBackend(options);
+  if (!backend.ok()) return backend.status();
   const auto parts = std::make_shared<Parts>();
   parts->file = *std::move(file);
-  parts->backend = MakeBackend(options);
+  parts->backend = *std::move(backend);
   parts->config = *std::move(config);
   absl::StatusOr<LlamaWeights> weights = LoadLlamaWeights(*parts->file, parts->config, *parts->backend);
   if (!weights.ok()) return weights.status();

@@ -27,6 +27,10 @@ struct ModelOptions {
   std::string path;     // a .gguf file
   int32_t threads = 0;  // 0: as many as there are cores
   CpuKernels cpu_kernels = CpuKernels::kFast;
+
+  // For the fast kernels: "plain", "avx2" or "avx512-vnni"; empty: the best that this machine has. All give the same
+  // products to the bit.
+  std::string cpu_instructions;
 };
 
 // A model opened and checked, before KV memory is allocated.
@@ -44,9 +48,9 @@ struct LoadedModel {
       make_runner;
 };
 
-// NOT_FOUND, INVALID_ARGUMENT (not a GGUF file, truncated, inconsistent) or UNIMPLEMENTED (a type, family,
-// pre-tokenizer or version that is not served yet), each naming the file and what is wrong. Never crashes on what the
-// file holds.
+// NOT_FOUND, INVALID_ARGUMENT (not a GGUF file, truncated, inconsistent; instructions that this machine lacks) or
+// UNIMPLEMENTED (a type, family, pre-tokenizer or version that is not served yet), each naming the file and what is
+// wrong. Never crashes on what the file holds.
 absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options);
 
 }  // namespace fermata

@@ -218,11 +218,11 @@ int main(int argc, char** argv) {
     absl::FPrintF(stderr, "--kernels is fast or exact, not \"%s\"\n", kernels);
     return 2;
   }
-  const absl::Status status = fermata::Measure(
-      {.path = absl::GetFlag(FLAGS_model),
-       .threads = absl::GetFlag(FLAGS_threads),
-       .cpu_kernels = kernels == "exact" ? fermata::CpuKernels::kExact : fermata::CpuKernels::kFast,
-       .cpu_instructions = absl::GetFlag(FLAGS_instructions)});
+  const absl::Status status =
+      fermata::Measure({.path = absl::GetFlag(FLAGS_model),
+                        .threads = absl::GetFlag(FLAGS_threads),
+                        .cpu_kernels = kernels == "exact" ? fermata::CpuKernels::kExact : fermata::CpuKernels::kFast,
+                        .cpu_instructions = absl::GetFlag(FLAGS_instructions)});
   if (status.ok()) return 0;
   absl::FPrintF(stderr, "%s\n", status.ToString());
   return 1;

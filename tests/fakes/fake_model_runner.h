@@ -1,0 +1,67 @@
+// A ModelRunner that believes nothing: it writes every token into its physical KV slot, reads the whole context back
+// through the block table, and derives the next token from what it finds there. Wrong bookkeeping of blocks changes the
+// output, and is named.
+//
+// Three uses: the engine's simulation, servers in conformance tests (with before_run as a brake or a gate), and fault
+// injection.
+
+#ifndef FERMATA_TESTS_FAKES_FAKE_MODEL_RUNNER_H_
+#define FERMATA_TESTS_FAKES_FAKE_MODEL_RUNNER_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/core/model_runner.h"
+
+namespace fermata {
+
+struct FakeModelRunnerOptions {
+  int32_t block_count = 64;
+  int32_t block_tokens = 16;
+  int32_t vocabulary_size = 64;
+  int32_t max_step_tokens = 2048;
+  int32_t max_rows = 4096;
+
+  // Called at the start of each step, on the runner's thread; may block. A status that is not OK fails the step.
+  std::function<absl::Status(const Batch& batch)> before_run;
+
+  // Called for each row that is sampled; a status that is not OK fails that row.
+  std::function<absl::Status(const BatchSlice& slice)> before_sample;
+};
+
+class FakeModelRunner : public ModelRunner {
+ public:
+  explicit FakeModelRunner(FakeModelRunnerOptions options);
+
+  absl::Status Run(const Batch& batch, StepOutput* output) override;
+
+  // What was wrong with batches so far; empty if nothing was.
+  const std::vector<std::string>& violations() const { return violations_; }
+
+ private:
+  struct Slot {
+    TokenId token{};
+    int64_t position = -1;  // -1: never written
+    int64_t step = 0;       // in which it was written
+  };
+
+  void CheckBatch(const Batch& batch);
+  void Write(const BatchSlice& slice, int64_t step);
+  TokenId Next(const BatchSlice& slice);
+
+  // Null, and a violation, if the block table has no such position or names no block of the pool.
+  Slot* SlotAt(const BatchSlice& slice, int64_t position);
+
+  void Violation(const BatchSlice& slice, const std::string& what);
+
+  const FakeModelRunnerOptions options_;
+  std::vector<Slot> slots_;  // [block][slot]
+  std::vector<std::string> violations_;
+};
+
+}  // namespace fermata
+
+#endif  // FERMATA_TESTS_FAKES_FAKE_MODEL_RUNNER_H_

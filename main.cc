@@ -126,7 +126,7 @@ int Serve(ServerOptions options) {
 
   const ModelText text = {model->info, model->tokenizer.get(), model->chat_template.get(), model->chat_template_status};
   EngineRuntime runtime({.engine = options.engine}, *model->tokenizer, *std::move(runner), clock);
-  InferenceService inference_service(runtime, text, options.data_min_priority);
+  InferenceService inference_service(runtime, text, {.min_priority = options.data_min_priority});
   ControlService control_service(runtime, text);
   absl::StatusOr<std::unique_ptr<Listener>> data = Listener::Start({options.data_address}, inference_service);
   if (!data.ok()) return Fail(data.status(), kExitError);

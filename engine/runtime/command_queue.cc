@@ -1,5 +1,6 @@
 #include "engine/runtime/command_queue.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 #include <variant>

@@ -1,6 +1,8 @@
 #include "engine/runtime/engine_runtime.h"
 
+#include <algorithm>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/algorithm/container.h"
@@ -23,7 +25,8 @@ EngineRuntime::~EngineRuntime() { Shutdown("the server has ended"); }
 
 absl::Status EngineRuntime::Send(Command command, Ticket ticket) {
   if (queue_.TryPush(std::move(command))) return absl::OkStatus();
-  publisher_.Forget(ticket);
+  // A shutdown meanwhile has answered it: one answer is enough.
+  if (!publisher_.Forget(ticket)) return absl::OkStatus();
   if (shut_down_) return absl::UnavailableError("the server is shutting down");
   return absl::ResourceExhaustedError(
       absl::StrCat("too many commands wait for the engine: ", queue_.capacity(), " are allowed"));

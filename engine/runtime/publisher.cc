@@ -37,9 +37,9 @@ Ticket Publisher::Expect(ReplyCallback callback) {
   return ticket;
 }
 
-void Publisher::Forget(Ticket ticket) {
+bool Publisher::Forget(Ticket ticket) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  callbacks_.erase(ticket);
+  return callbacks_.erase(ticket) > 0;
 }
 
 void Publisher::Push(Report report, absl::Time now, absl::Duration step_duration) {
@@ -115,27 +115,17 @@ void Publisher::PublishEvent(Event& event, int64_t step) {
 }
 
 void Publisher::PublishStateChange(StateChanged& change, int64_t step) {
-  if (change.from == GenerationState::kNone) logs_.emplace(change.key, std::make_shared<TokenLog>());
+  const bool created = change.from == GenerationState::kNone;
+  if (created) logs_.emplace(change.key, std::make_shared<TokenLog>());
   TokenLog* log = Touch(change.key);
-  switch (change.to) {
-    case GenerationState::kFinished:
-      CHECK(change.info.has_value());
-      log->AppendFinish(*std::move(change.info));
-      return;
-    case GenerationState::kRunning:
-      // Its first step is no news; going on after a rest is.
-      if (change.from == GenerationState::kQueued) return;
-      break;
-    case GenerationState::kQueued:
-      if (change.from == GenerationState::kNone) return;
-      break;
-    case GenerationState::kPaused:
-      if (change.from == GenerationState::kNone) return;
-      break;
-    default:
-      break;
+  if (change.to == GenerationState::kFinished) {
+    CHECK(change.info.has_value());
+    log->AppendFinish(*std::move(change.info));
+    return;
   }
-  log->AppendNotice({change.to, step, ReasonOf(change)});
+  // How it began is in `accepted`, and its first step shows itself by its tokens.
+  const bool first_run = change.from == GenerationState::kQueued && change.to == GenerationState::kRunning;
+  log->AppendState({change.to, step, ReasonOf(change)}, /*announced=*/!created && !first_run);
 }
 
 void Publisher::Answer(const Reply& reply) {

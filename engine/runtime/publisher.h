@@ -38,8 +38,8 @@ class Publisher {
   // Keeps `callback` for the reply with the ticket that it returns. Any thread.
   Ticket Expect(ReplyCallback callback);
 
-  // The command was not sent after all. Any thread.
-  void Forget(Ticket ticket);
+  // The command was not sent after all. False: it is too late, Stop() has called the callback or will. Any thread.
+  bool Forget(Ticket ticket);
 
   // Hands over a report of the engine, made at `now`; `step_duration` of the step that it is about, zero for a
   // boundary. Waits while kMaxPending reports are pending. The engine's thread.

@@ -5,13 +5,6 @@
 
 namespace fermata {
 
-void TokenLog::Reserve(int64_t max_tokens) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  tokens_.reserve(max_tokens);
-  text_ends_.reserve(max_tokens);
-  steps_.reserve(max_tokens);
-}
-
 void TokenLog::AppendToken(TokenId token, absl::string_view text, int64_t step, std::optional<TokenLogprobs> logprobs) {
   const std::lock_guard<std::mutex> lock(mutex_);
   tokens_.push_back(token);
@@ -26,9 +19,11 @@ void TokenLog::AppendText(absl::string_view text) {
   text_.append(text.data(), text.size());
 }
 
-void TokenLog::AppendNotice(LogNotice notice) {
+void TokenLog::AppendState(LogNotice change, bool announced) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  notices_.push_back({std::move(notice), static_cast<int64_t>(tokens_.size())});
+  present_ = change;
+  if (!announced) return;
+  notices_.push_back({std::move(change), static_cast<int64_t>(tokens_.size())});
   if (notices_.size() <= kMaxNotices) return;
   notices_.pop_front();
   ++first_notice_;
@@ -36,21 +31,29 @@ void TokenLog::AppendNotice(LogNotice notice) {
 
 void TokenLog::AppendFinish(GenerationInfo info) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  present_ = {info.state, info.step, ""};
   finish_ = LogFinish{std::move(info)};
+  // Nothing grows any more, and finished generations are kept for long.
+  tokens_.shrink_to_fit();
+  text_ends_.shrink_to_fit();
+  steps_.shrink_to_fit();
+  logprobs_.shrink_to_fit();
+  text_.shrink_to_fit();
 }
 
 void TokenLog::WakeReaders() {
-  std::vector<std::function<void()>> waiting;
+  std::map<int64_t, std::function<void()>> waiting;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     waiting.swap(waiting_);
   }
-  for (const std::function<void()>& wake : waiting) wake();
+  for (const auto& [reader, wake] : waiting) wake();
 }
 
-TokenLog::Cursor TokenLog::CursorAt(int64_t offset) const {
+TokenLog::Cursor TokenLog::Enter(int64_t offset) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return {.token = offset,
+  return {.reader = next_reader_++,
+          .token = offset,
           .text = offset == 0 ? 0 : text_ends_[offset - 1],
           .notice = first_notice_ + static_cast<int64_t>(notices_.size())};
 }
@@ -61,35 +64,51 @@ TokenLog::Item TokenLog::Read(Cursor& cursor, std::function<void()> wake) {
   cursor.notice = std::max(cursor.notice, first_notice_);
   const int64_t notice_index = cursor.notice - first_notice_;
   const bool has_notice = notice_index < static_cast<int64_t>(notices_.size());
-  const int64_t token_count = static_cast<int64_t>(tokens_.size());
   // Tokens that came before the next notice go before it.
-  const int64_t end = has_notice ? notices_[notice_index].token : token_count;
-  if (cursor.token < end) return ReadChunk(cursor, end);
+  const int64_t end = has_notice ? notices_[notice_index].token : static_cast<int64_t>(tokens_.size());
+  if (cursor.token < end) return ReadTokens(cursor, end);
   if (has_notice) {
     ++cursor.notice;
     return notices_[notice_index].notice;
   }
-  // What was held back is text of no token.
-  if (cursor.text < text_.size()) return ReadChunk(cursor, end);
+  if (cursor.text < text_.size()) return ReadHeldText(cursor);
   if (finish_.has_value()) {
     cursor.finished = true;
     return *finish_;
   }
-  waiting_.push_back(std::move(wake));
+  waiting_[cursor.reader] = std::move(wake);
   return std::monostate();
 }
 
-LogChunk TokenLog::ReadChunk(Cursor& cursor, int64_t end) const {
-  LogChunk chunk;
+void TokenLog::Leave(const Cursor& cursor) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  waiting_.erase(cursor.reader);
+}
+
+LogNotice TokenLog::present() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return present_;
+}
+
+LogChunk TokenLog::ReadTokens(Cursor& cursor, int64_t end) const {
   end = std::min(end, cursor.token + kMaxChunkTokens);
+  LogChunk chunk;
   chunk.offset = cursor.token;
   chunk.tokens.assign(tokens_.begin() + cursor.token, tokens_.begin() + end);
   if (!logprobs_.empty()) chunk.logprobs.assign(logprobs_.begin() + cursor.token, logprobs_.begin() + end);
-  const size_t text_end = end == static_cast<int64_t>(tokens_.size()) ? text_.size() : text_ends_[end - 1];
-  chunk.text = text_.substr(cursor.text, text_end - cursor.text);
-  chunk.step = steps_.empty() ? 0 : steps_[std::max<int64_t>(end, 1) - 1];
+  chunk.text = text_.substr(cursor.text, text_ends_[end - 1] - cursor.text);
+  chunk.step = steps_[end - 1];
   cursor.token = end;
-  cursor.text = text_end;
+  cursor.text = text_ends_[end - 1];
+  return chunk;
+}
+
+LogChunk TokenLog::ReadHeldText(Cursor& cursor) const {
+  LogChunk chunk;
+  chunk.offset = cursor.token;
+  chunk.text = text_.substr(cursor.text);
+  chunk.step = steps_.empty() ? 0 : steps_.back();
+  cursor.text = text_.size();
   return chunk;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -20,19 +21,20 @@
 
 namespace fermata {
 
-// Tokens with consecutive offsets, and the text that they released.
+// Tokens with consecutive offsets, and the text that they released; or no tokens, and text that was held back until
+// the finish. The text of a token is the same in every replay.
 struct LogChunk {
-  int64_t offset = 0;  // of the first token
+  int64_t offset = 0;  // of the first token; without tokens: of the next one to come
   std::vector<TokenId> tokens;
   std::string text;
   std::vector<TokenLogprobs> logprobs;  // one for each token, or none
   int64_t step = 0;                     // of the last token
 };
 
-// The generation has stopped or started running.
+// The generation's state has changed.
 struct LogNotice {
   GenerationState state = GenerationState::kNone;
-  int64_t step = 0;
+  int64_t step = 0;  // last completed step when it did
   std::string reason;
 };
 
@@ -43,11 +45,12 @@ struct LogFinish {
 
 // Append-only, so every reader sees the same, however often and from wherever it reads. One thread appends (the
 // publisher's), any number of readers read, each at its own pace: a reader is a cursor, and a slow one costs nobody
-// anything. Memory is bounded by the generation's max_tokens.
+// anything. Memory is bounded by the generation's max_tokens and the readers that are there.
 class TokenLog {
  public:
-  // Where a reader is. Made by CursorAt().
+  // Where a reader is. Made by Enter().
   struct Cursor {
+    int64_t reader = 0;  // tells readers apart
     int64_t token = 0;   // next token wanted
     size_t text = 0;     // bytes of text had
     int64_t notice = 0;  // next notice wanted
@@ -65,24 +68,31 @@ class TokenLog {
 
   // For the publisher.
 
-  // Makes room for all output at once, so that no later append moves memory.
-  void Reserve(int64_t max_tokens);
   void AppendToken(TokenId token, absl::string_view text, int64_t step, std::optional<TokenLogprobs> logprobs);
   void AppendText(absl::string_view text);
-  void AppendNotice(LogNotice notice);
+
+  // `change` is the present state from now on. `announced`: readers get it as a notice, after the tokens so far.
+  void AppendState(LogNotice change, bool announced);
   void AppendFinish(GenerationInfo info);
 
   // Calls whoever waits, each once. Called after the appends of a report, without any lock held.
   void WakeReaders();
 
-  // For readers.
+  // For readers. Each Enter() is paired with a Leave().
 
-  // A cursor before token `offset`; notices so far are past. REQUIRES: offset is at most the tokens so far.
-  Cursor CursorAt(int64_t offset) const;
+  // A cursor before token `offset`; notices so far are past, since present() says what they came to. REQUIRES: offset
+  // is at most the tokens so far.
+  Cursor Enter(int64_t offset);
 
   // The next item for `cursor`, which moves on. If there is none, `wake` is kept and called once when there may be one,
   // on the publisher's thread; it must not block.
   Item Read(Cursor& cursor, std::function<void()> wake);
+
+  // Drops what is kept for the reader. Its `wake` may be under way on another thread, and is not called later.
+  void Leave(const Cursor& cursor);
+
+  // The generation's state as of the last append.
+  LogNotice present() const;
 
  private:
   struct PlacedNotice {
@@ -90,7 +100,9 @@ class TokenLog {
     int64_t token;  // comes after so many tokens
   };
 
-  LogChunk ReadChunk(Cursor& cursor, int64_t end) const;
+  // Both need mutex_.
+  LogChunk ReadTokens(Cursor& cursor, int64_t end) const;
+  LogChunk ReadHeldText(Cursor& cursor) const;
 
   mutable std::mutex mutex_;
   // All guarded by mutex_.
@@ -99,10 +111,12 @@ class TokenLog {
   std::vector<int64_t> steps_;
   std::vector<TokenLogprobs> logprobs_;  // as long as tokens_, or empty
   std::string text_;
+  LogNotice present_;
   std::deque<PlacedNotice> notices_;
   int64_t first_notice_ = 0;  // the number of notices_[0]
   std::optional<LogFinish> finish_;
-  std::vector<std::function<void()>> waiting_;
+  int64_t next_reader_ = 1;
+  std::map<int64_t, std::function<void()>> waiting_;  // by Cursor::reader
 };
 
 }  // namespace fermata

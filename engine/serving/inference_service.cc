@@ -36,7 +36,7 @@ grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context, cons
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext*,
                                                                            const v1::GenerateRequest* request) {
-  const std::shared_ptr<TokenStream> stream = TokenStream::Create(runtime_);
+  const std::shared_ptr<TokenStream> stream = TokenStream::Create(runtime_, options_.notice_interval);
   const absl::StatusOr<GenerationId> id = ToNewGenerationId(request->generation_id());
   absl::StatusOr<GenerationSpec> spec = id.ok() ? ToGenerationSpec(request->spec(), OnDisconnect::kAbort, text_)
                                                 : absl::StatusOr<GenerationSpec>(id.status());
@@ -44,7 +44,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
     stream->Refuse(spec.status());
     return stream.get();
   }
-  if (min_priority_.has_value()) spec->priority = std::max(spec->priority, *min_priority_);
+  if (options_.min_priority.has_value()) spec->priority = std::max(spec->priority, *options_.min_priority);
   stream->Start(EnqueueCommand{.id = *id,
                                .spec = *std::move(spec),
                                .body_digest = DigestBody(request->spec(), /*hold=*/false),
@@ -55,7 +55,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Attach(grpc::CallbackServerContext*,
                                                                          const v1::AttachRequest* request) {
-  const std::shared_ptr<TokenStream> stream = TokenStream::Create(runtime_);
+  const std::shared_ptr<TokenStream> stream = TokenStream::Create(runtime_, options_.notice_interval);
   const absl::StatusOr<GenerationId> id = GenerationId::Parse(request->generation_id());
   if (!id.ok()) {
     stream->Refuse(id.status());

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "absl/time/time.h"
 #include "engine/runtime/engine_runtime.h"
 #include "engine/serving/model_text.h"
 #include "grpcpp/grpcpp.h"
@@ -16,9 +17,18 @@ namespace fermata {
 // Stateless: validates, tokenizes and converts on gRPC's threads; everything else is the runtime's.
 class InferenceService : public v1::InferenceService::CallbackService {
  public:
-  // Borrows both. `min_priority`: the most urgent that data-plane clients get; they are clamped to it. Unset: no clamp.
-  InferenceService(EngineRuntime& runtime, const ModelText& text, std::optional<int32_t> min_priority)
-      : runtime_(runtime), text_(text), min_priority_(min_priority) {}
+  struct Options {
+    // The most urgent that data-plane clients get: they are clamped to it. Unset: no clamp.
+    std::optional<int32_t> min_priority;
+
+    // After so long a silence, the stream of a generation that does not run repeats its last notice, for proxies that
+    // cut silent streams.
+    absl::Duration notice_interval = absl::Seconds(15);
+  };
+
+  // Borrows `runtime` and `text`.
+  InferenceService(EngineRuntime& runtime, const ModelText& text, const Options& options)
+      : runtime_(runtime), text_(text), options_(options) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override;
@@ -34,7 +44,7 @@ class InferenceService : public v1::InferenceService::CallbackService {
  private:
   EngineRuntime& runtime_;
   const ModelText& text_;
-  const std::optional<int32_t> min_priority_;
+  const Options options_;
 };
 
 }  // namespace fermata

@@ -1,5 +1,6 @@
 #include "engine/serving/token_stream.h"
 
+#include <chrono>
 #include <utility>
 #include <variant>
 
@@ -8,8 +9,8 @@
 
 namespace fermata {
 
-std::shared_ptr<TokenStream> TokenStream::Create(EngineRuntime& runtime) {
-  std::shared_ptr<TokenStream> stream(new TokenStream(runtime));
+std::shared_ptr<TokenStream> TokenStream::Create(EngineRuntime& runtime, absl::Duration notice_interval) {
+  std::shared_ptr<TokenStream> stream(new TokenStream(runtime, notice_interval));
   stream->self_ = stream;
   return stream;
 }
@@ -40,13 +41,28 @@ void TokenStream::OnReply(const Reply* reply, std::shared_ptr<TokenLog> log, int
     return;
   }
   log_ = std::move(log);
-  cursor_ = log_->CursorAt(offset);
+  cursor_ = log_->Enter(offset);
+  // As the log has it, not as the engine answered: a notice that came in between is past for this reader. This is the
+  // thread that appends, so nothing comes between these two lines.
+  last_notice_ = log_->present();
   WriteAccepted(*result.generation, reply->step);
 }
 
 void TokenStream::OnWake() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!writing_ && !finished_) WriteNext();
+}
+
+void TokenStream::OnRepeatDue() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  repeat_.reset();
+  // A write in flight is no silence, and it arms the next one when it is done.
+  if (writing_ || finished_) return;
+  if (log_->present().state == GenerationState::kRunning) return;
+  response_.Clear();
+  Fill(last_notice_);
+  writing_ = true;
+  StartWrite(&response_);
 }
 
 void TokenStream::OnWriteDone(bool ok) {
@@ -72,6 +88,8 @@ void TokenStream::OnDone() {
   std::shared_ptr<TokenStream> self;
   const std::lock_guard<std::mutex> lock(mutex_);
   DetachOnce();
+  if (log_ != nullptr) log_->Leave(cursor_);
+  repeat_.reset();
   self = std::move(self_);
   finished_ = true;
 }
@@ -83,7 +101,7 @@ void TokenStream::WriteAccepted(const GenerationInfo& info, int64_t step) {
   accepted->set_cached_token_count(info.usage.cached_token_count);
   accepted->set_priority(info.priority);
   accepted->set_step(step);
-  accepted->set_state(ToProto(info.state));
+  accepted->set_state(ToProto(last_notice_.state));
   writing_ = true;
   StartWrite(&response_);
 }
@@ -93,13 +111,14 @@ void TokenStream::WriteNext() {
   const TokenLog::Item item = log_->Read(cursor_, [stream = weak_from_this()] {
     if (const std::shared_ptr<TokenStream> self = stream.lock()) self->OnWake();
   });
-  if (std::holds_alternative<std::monostate>(item)) return;
+  if (std::holds_alternative<std::monostate>(item)) return ArmRepeat();
   response_.Clear();
   writing_ = true;
   if (const auto* chunk = std::get_if<LogChunk>(&item)) {
     Fill(*chunk);
   } else if (const auto* notice = std::get_if<LogNotice>(&item)) {
     Fill(*notice);
+    last_notice_ = *notice;
   } else {
     Fill(std::get<LogFinish>(item));
     finished_ = true;
@@ -107,6 +126,17 @@ void TokenStream::WriteNext() {
     return;
   }
   StartWrite(&response_);
+}
+
+void TokenStream::ArmRepeat() {
+  if (repeat_ != nullptr || log_->present().state == GenerationState::kRunning) return;
+  // One that has fired cannot be set again from its own callback, so each is new.
+  repeat_ = std::make_unique<grpc::Alarm>();
+  repeat_->Set(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(notice_interval_),
+               [stream = weak_from_this()](bool due) {
+                 const std::shared_ptr<TokenStream> self = due ? stream.lock() : nullptr;
+                 if (self != nullptr) self->OnRepeatDue();
+               });
 }
 
 void TokenStream::Fill(const LogChunk& chunk) {

@@ -39,7 +39,7 @@ TestServer::TestServer(const Options& options, const ModelText& text, std::uniqu
     : text_(text),
       runtime_({.engine = Valid(options.engine), .max_pending_commands = options.max_pending_commands},
                *text_.tokenizer, std::move(runner), clock_),
-      inference_service_(runtime_, text_, options.data_min_priority),
+      inference_service_(runtime_, text_, options.inference),
       control_service_(runtime_, text_),
       data_listener_(Listen(inference_service_)),
       control_listener_(Listen(control_service_)),

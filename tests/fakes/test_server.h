@@ -4,9 +4,8 @@
 #ifndef FERMATA_TESTS_FAKES_TEST_SERVER_H_
 #define FERMATA_TESTS_FAKES_TEST_SERVER_H_
 
-#include <cstdint>
+#include <cstddef>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "control/control_service.h"
@@ -31,7 +30,7 @@ class TestServer {
   // What a test may choose besides the engine's options.
   struct Options {
     EngineOptions engine;
-    std::optional<int32_t> data_min_priority;
+    InferenceService::Options inference;
     size_t max_pending_commands = 65536;
   };
 

@@ -19,7 +19,7 @@ bool IsOneOf(const Command& command) {
 }  // namespace
 
 size_t CommandQueue::BoundFor(const Command& command) const {
-  if (IsOneOf<DetachCommand, DrainCommand, AbortAllCommand>(command)) return std::numeric_limits<size_t>::max();
+  if (IsOneOf<DetachCommand, DrainCommand>(command)) return std::numeric_limits<size_t>::max();
   if (IsOneOf<PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand>(command)) return 2 * capacity_;
   return capacity_;
 }
@@ -45,9 +45,10 @@ void CommandQueue::Wait(absl::Duration timeout) {
   not_empty_.wait_for(lock, absl::ToChronoNanoseconds(std::min(timeout, kLongestWait)), ready);
 }
 
-void CommandQueue::Close() {
+void CommandQueue::Close(Command last) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
+    commands_.push_back(std::move(last));
     closed_ = true;
   }
   not_empty_.notify_one();

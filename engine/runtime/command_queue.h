@@ -17,8 +17,7 @@ namespace fermata {
 //
 // Three kinds of command have three bounds. Ordinary ones (Enqueue, reads) may fill `capacity`. Verbs over what exists
 // (Preempt, Continue, Abort, SetPriority) may fill as much again, so that an engine flooded with work can still be
-// steered. What must not be lost (Detach, Drain, AbortAll) is always taken: there is at most one for each reader that
-// was counted.
+// steered. What must not be lost (Detach, Drain) is always taken: there is at most one for each reader that was counted.
 class CommandQueue {
  public:
   explicit CommandQueue(size_t capacity) : capacity_(capacity) {}
@@ -32,8 +31,8 @@ class CommandQueue {
   // Waits until there is something to take, Close() was called, or `timeout` has passed.
   void Wait(absl::Duration timeout);
 
-  // From now on nothing is taken in. Wakes whoever waits.
-  void Close();
+  // Takes in `last`, and nothing after it. Wakes whoever waits. Called once.
+  void Close(Command last);
 
   size_t capacity() const { return capacity_; }
 

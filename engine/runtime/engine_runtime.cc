@@ -40,9 +40,9 @@ bool EngineRuntime::AwaitDrained(absl::Duration timeout) {
 
 void EngineRuntime::Shutdown(const std::string& reason) {
   if (shut_down_.exchange(true)) return;
-  queue_.TryPush(AbortAllCommand{reason});
-  queue_.Close();
-  // After the push: whoever sees it takes that too.
+  // The last of all commands, so that nothing is made after it that nobody would finish.
+  queue_.Close(AbortAllCommand{reason});
+  // After that: whoever sees it takes all commands too.
   stopping_ = true;
   thread_.join();
   publisher_.Stop();

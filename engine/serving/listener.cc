@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "proto/health/v1/health.pb.h"
 
 namespace fermata {
 namespace {
@@ -40,6 +41,7 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(const std::vector<std:
   static std::once_flag plugins;
   std::call_once(plugins, [] {
     grpc::EnableDefaultHealthCheckService(true);
+    grpc::health::v1::HealthCheckRequest::descriptor();  // links it, so that reflection knows what Health is
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   });
   grpc::ServerBuilder builder;

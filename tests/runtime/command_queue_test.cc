@@ -63,10 +63,10 @@ TEST(CommandQueueTest, WhatMustNotBeLostIsAlwaysTaken) {
 TEST(CommandQueueTest, ClosedQueueTakesNothingButStillGivesWhatItHas) {
   CommandQueue queue(kCapacity);
   queue.TryPush(DrainCommand());
-  queue.Close();
+  queue.Close(AbortAllCommand());
   EXPECT_FALSE(queue.TryPush(DetachCommand()));
   queue.Wait(absl::InfiniteDuration());  // returns at once
-  EXPECT_EQ(queue.TakeAll().size(), 1u);
+  EXPECT_EQ(queue.TakeAll().size(), 2u);
 }
 
 TEST(CommandQueueTest, WaitEndsByItselfWhenATimerIsDue) {

@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -14,14 +13,15 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
 #include "control/control_service.h"
 #include "engine/model/load_model.h"
+#include "engine/runtime/available_memory.h"
 #include "engine/runtime/clock.h"
 #include "engine/runtime/engine_runtime.h"
+#include "engine/runtime/engine_sizing.h"
 #include "engine/runtime/step_calibration.h"
 #include "engine/serving/inference_service.h"
 #include "engine/serving/listener.h"
@@ -58,28 +58,16 @@ int Fail(const absl::Status& status, int code) {
   return code;
 }
 
-// What all slots could use, but at most a quarter of the memory that is free.
-int64_t DefaultKvBytes(const EngineOptions& engine, int64_t bytes_per_token) {
-  const int64_t free_bytes = int64_t{sysconf(_SC_AVPHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-  return std::min(int64_t{engine.max_running} * engine.context_tokens * bytes_per_token, free_bytes / 4);
-}
-
 // Fills in what depends on the model, and makes its runner.
 absl::StatusOr<std::unique_ptr<ModelRunner>> FitEngine(const LoadedModel& model, const Clock& clock,
                                                        ServerOptions& options) {
   EngineOptions& engine = options.engine;
-  if (engine.context_tokens == 0) engine.context_tokens = model.info.context_length;
-  if (engine.context_tokens > model.info.context_length) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--context_tokens=", engine.context_tokens, " is beyond the model's ", model.info.context_length));
-  }
-  const int64_t kv_bytes = options.kv_bytes > 0 ? options.kv_bytes : DefaultKvBytes(engine, model.kv_bytes_per_token);
-  const int64_t block_bytes = model.kv_bytes_per_token * engine.block_tokens;
-  engine.block_count = static_cast<int32_t>(std::min<int64_t>(kv_bytes / block_bytes, 1 << 30));
-  if (engine.block_count < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--kv_bytes=", kv_bytes, " holds no block; one takes ", block_bytes, " bytes"));
-  }
+  const absl::Status sized = SizeEngine({.model_context_tokens = model.info.context_length,
+                                         .kv_bytes_per_token = model.kv_bytes_per_token,
+                                         .kv_bytes = options.kv_bytes,
+                                         .available_bytes = AvailableMemoryBytes()},
+                                        engine);
+  if (!sized.ok()) return sized;
   const int32_t max_step_tokens = engine.step_tokens > 0 ? engine.step_tokens : kMaxStepTokens;
   absl::StatusOr<std::unique_ptr<ModelRunner>> runner =
       model.make_runner(engine.block_count, engine.block_tokens, max_step_tokens, engine.max_running);
@@ -100,9 +88,17 @@ void LogStart(const LoadedModel& model, const EngineOptions& engine) {
   if (engine.policy == SchedulePolicy::kFcfs) LOG(WARNING) << "--policy=fcfs: priorities are kept, but do not order";
 }
 
+// A name as one word, for scripts that split the line.
+std::string AsOneWord(std::string name) {
+  for (char& c : name) {
+    if (!absl::ascii_isgraph(static_cast<unsigned char>(c))) c = '-';
+  }
+  return name;
+}
+
 void AnnounceReady(const Listener& data, const Listener& control, const std::string& model_name) {
   std::printf("ready data=%s control=%s model=%s backend=cpu\n", absl::StrJoin(data.addresses(), ",").c_str(),
-              absl::StrJoin(control.addresses(), ",").c_str(), absl::StrReplaceAll(model_name, {{" ", "-"}}).c_str());
+              absl::StrJoin(control.addresses(), ",").c_str(), AsOneWord(model_name).c_str());
   std::fflush(stdout);
 }
 
@@ -115,7 +111,10 @@ void EndAtOnceOnSignal() {
 }
 
 int Serve(ServerOptions options) {
-  absl::StatusOr<LoadedModel> model = LoadModel(options.model);
+  absl::StatusOr<LoadedModel> model =
+      LoadModel({.path = options.model_path,
+                 .threads = options.threads,
+                 .cpu_kernels = options.exact_cpu_kernels ? CpuKernels::kExact : CpuKernels::kFast});
   if (!model.ok()) return Fail(model.status(), kExitError);
   const MonotonicClock clock;
   absl::StatusOr<std::unique_ptr<ModelRunner>> runner = FitEngine(*model, clock, options);
@@ -124,7 +123,11 @@ int Serve(ServerOptions options) {
   const absl::Status valid = options.engine.Validate();
   if (!valid.ok()) return Fail(valid, kExitWrongFlags);
 
-  const ModelText text = {model->info, model->tokenizer.get(), model->chat_template.get(), model->chat_template_status};
+  const ModelText text = {.info = model->info,
+                          .context_tokens = options.engine.context_tokens,
+                          .tokenizer = model->tokenizer.get(),
+                          .chat_template = model->chat_template.get(),
+                          .chat_template_status = model->chat_template_status};
   EngineRuntime runtime({.engine = options.engine}, *model->tokenizer, *std::move(runner), clock);
   InferenceService inference_service(runtime, text, {.min_priority = options.data_min_priority});
   ControlService control_service(runtime, text);
@@ -144,8 +147,10 @@ int Serve(ServerOptions options) {
   const bool drained = runtime.AwaitDrained(options.drain_timeout);
   LOG(INFO) << (drained ? "drained" : "the rest is aborted");
   runtime.Shutdown("the server has ended");
+  // One span of grace for both.
+  const absl::Time end = clock.Now() + kStreamGrace;
   (*data)->Shutdown(kStreamGrace);
-  (*control)->Shutdown(kStreamGrace);
+  (*control)->Shutdown(end - clock.Now());
   return 0;
 }
 
@@ -157,6 +162,8 @@ int main(int argc, char** argv) {
   google::InitGoogleLogging(argv[0]);
   const sigset_t signals = fermata::EndSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  // Whoever started this may stop reading its output.
+  signal(SIGPIPE, SIG_IGN);
   const absl::StatusOr<fermata::ServerOptions> options = fermata::ParseServerOptions(argc, argv);
   if (!options.ok()) return fermata::Fail(options.status(), fermata::kExitWrongFlags);
   if (options->help) {

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -25,10 +26,31 @@ absl::Status CheckSession(const Request& request) {
 template <typename Request>
 absl::Status CheckLease(const Request& request) {
   if (request.has_lease()) return NotServedYet("lease");
-  if (request.on_lease_expiry() != v1::OnLeaseExpiry::ON_LEASE_EXPIRY_UNSPECIFIED) {
-    return NotServedYet("on_lease_expiry");
+  switch (request.on_lease_expiry()) {
+    case v1::OnLeaseExpiry::ON_LEASE_EXPIRY_UNSPECIFIED:
+      break;
+    case v1::OnLeaseExpiry::CONTINUE:
+    case v1::OnLeaseExpiry::ABORT:
+      return NotServedYet("on_lease_expiry");
+    default:
+      return absl::InvalidArgumentError(absl::StrCat("on_lease_expiry is ", static_cast<int>(request.on_lease_expiry()),
+                                                     "; allowed is CONTINUE or ABORT"));
   }
   return CheckSession(request);
+}
+
+absl::Status CheckTier(v1::KvTier::Tier tier) {
+  switch (tier) {
+    case v1::KvTier::KV_TIER_UNSPECIFIED:
+      return absl::OkStatus();
+    case v1::KvTier::DEVICE:
+    case v1::KvTier::HOST:
+    case v1::KvTier::DISK:
+      return NotServedYet("tier");
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("tier is ", static_cast<int>(tier), "; allowed is DEVICE, HOST or DISK"));
+  }
 }
 
 }  // namespace
@@ -37,8 +59,8 @@ absl::Status CheckServed(const v1::EnqueueRequest& request) { return CheckLease(
 
 absl::Status CheckServed(const v1::PreemptRequest& request) {
   if (request.has_selector()) return NotServedYet("selector");
-  if (request.tier() != v1::KvTier::KV_TIER_UNSPECIFIED) return NotServedYet("tier");
-  return CheckLease(request);
+  const absl::Status tier = CheckTier(request.tier());
+  return tier.ok() ? CheckLease(request) : tier;
 }
 
 absl::Status CheckServed(const v1::ContinueRequest& request) {
@@ -93,7 +115,8 @@ absl::StatusOr<ListGenerationsCommand> ToListCommand(const v1::ListGenerationsRe
   for (const int state : request.states()) {
     const absl::StatusOr<GenerationState> parsed = ToGenerationState(state);
     if (!parsed.ok()) return parsed.status();
-    command.states.push_back(*parsed);
+    // Once each: they are looked through for every generation.
+    if (!absl::c_linear_search(command.states, *parsed)) command.states.push_back(*parsed);
   }
   if (!request.page_token().empty()) {
     int64_t after = 0;

@@ -14,7 +14,7 @@
 
 namespace fermata {
 
-// UNIMPLEMENTED naming the first field that is set and not served yet.
+// UNIMPLEMENTED naming the first field that is set and not served yet; INVALID_ARGUMENT if its value never will be.
 absl::Status CheckServed(const v1::EnqueueRequest& request);
 absl::Status CheckServed(const v1::PreemptRequest& request);
 absl::Status CheckServed(const v1::ContinueRequest& request);

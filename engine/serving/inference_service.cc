@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "engine/serving/spec_conversion.h"
 #include "engine/serving/status.h"
 #include "engine/serving/token_stream.h"
@@ -14,10 +15,13 @@
 namespace fermata {
 namespace {
 
+// A small id can stand for a long text: this bounds the answer.
+constexpr int kMaxDetokenizedTokens = 1 << 17;
+
 absl::StatusOr<std::vector<TokenId>> TokenizeInput(const v1::TokenizeRequest& request, const ModelText& text) {
   switch (request.input_case()) {
     case v1::TokenizeRequest::kText:
-      return text.tokenizer->Encode(request.text(), /*parse_special=*/true, /*add_bos=*/true);
+      return ToTokens(request.text(), text);
     case v1::TokenizeRequest::kChat:
       return ToTokens(request.chat(), text);
     case v1::TokenizeRequest::INPUT_NOT_SET:
@@ -59,6 +63,8 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Attach(grpc::C
   const absl::StatusOr<GenerationId> id = GenerationId::Parse(request->generation_id());
   if (!id.ok()) {
     stream->Refuse(id.status());
+  } else if (request->offset() < 0) {
+    stream->Refuse(absl::InvalidArgumentError(absl::StrCat("offset is ", request->offset(), "; allowed is 0 or more")));
   } else {
     stream->Start(AttachCommand{.id = *id, .offset = request->offset()}, request->offset());
   }
@@ -72,7 +78,7 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
   response->set_family(info.family);
   response->set_parameter_count(info.parameter_count);
   response->set_quantization(info.quantization);
-  response->set_context_token_count(runtime_.options().context_tokens);
+  response->set_context_token_count(text_.context_tokens);
   response->set_vocabulary_size(info.vocabulary_size);
   if (!info.bos_token_ids.empty()) response->set_bos_token_id(Value(info.bos_token_ids[0]));
   for (const TokenId token : info.end_of_generation_token_ids) {
@@ -95,6 +101,11 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
+  if (request->token_ids_size() > kMaxDetokenizedTokens) {
+    return FinishUnary(
+        context, absl::InvalidArgumentError(absl::StrCat("token_ids has ", request->token_ids_size(),
+                                                         " entries; allowed are at most ", kMaxDetokenizedTokens)));
+  }
   std::vector<TokenId> tokens;
   tokens.reserve(request->token_ids_size());
   for (const int32_t value : request->token_ids()) tokens.push_back(TokenId{value});

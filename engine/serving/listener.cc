@@ -1,12 +1,15 @@
 #include "engine/serving/listener.h"
 
+#include <algorithm>
 #include <chrono>
 #include <mutex>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "glog/logging.h"
+#include "grpc/support/log.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "proto/health/v1/health.pb.h"
@@ -28,6 +31,9 @@ void SetKeepAlive(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
 }
 
+// gRPC's own words are for its developers: shown with GLOG_v=1. What a user must know, our errors say.
+void LogForDevelopers(gpr_log_func_args* args) { VLOG(1) << "gRPC: " << args->message; }
+
 // The address with its port replaced by the one that was picked.
 std::string WithPort(const std::string& address, int port) {
   if (absl::StartsWith(address, "unix:")) return address;
@@ -40,6 +46,7 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(const std::vector<std:
                                                           grpc::Service& service) {
   static std::once_flag plugins;
   std::call_once(plugins, [] {
+    gpr_set_log_function(LogForDevelopers);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::health::v1::HealthCheckRequest::descriptor();  // links it, so that reflection knows what Health is
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -56,8 +63,10 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(const std::vector<std:
   builder.RegisterService(&service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) {
-    return absl::UnavailableError(absl::StrCat("cannot listen at ", absl::StrJoin(addresses, ", "),
-                                               ": is the address in use, or not of this machine?"));
+    // They are bound one after the other, and the first failure ends it.
+    const size_t failed = std::min<size_t>(std::find(ports.begin(), ports.end(), 0) - ports.begin(), ports.size() - 1);
+    return absl::UnavailableError(absl::StrCat("cannot listen at ", addresses[failed],
+                                               ": is the address in use, or not of this machine? Give another one"));
   }
   std::vector<std::string> bound;
   for (size_t i = 0; i < addresses.size(); ++i) bound.push_back(WithPort(addresses[i], ports[i]));
@@ -66,11 +75,12 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(const std::vector<std:
   return listener;
 }
 
-Listener::~Listener() = default;
+Listener::~Listener() { Shutdown(absl::ZeroDuration()); }
 
 void Listener::SetServing(bool serving) { server_->GetHealthCheckService()->SetServingStatus(serving); }
 
 void Listener::Shutdown(absl::Duration grace) {
+  if (std::exchange(shut_down_, true)) return;
   server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
   server_->Wait();
 }

@@ -24,7 +24,7 @@ class Listener {
   static absl::StatusOr<std::unique_ptr<Listener>> Start(const std::vector<std::string>& addresses,
                                                          grpc::Service& service);
 
-  // Shutdown() must have been called.
+  // Shutdown(0), if it was not called.
   ~Listener();
 
   // As given, with the ports that were picked.
@@ -33,9 +33,8 @@ class Listener {
   void SetServing(bool serving);
 
   // Refuses new calls, gives those under way until `grace` has passed, then cancels them. Returns when all are done.
+  // Called a second time: no change.
   void Shutdown(absl::Duration grace);
-
-  grpc::Server& server() { return *server_; }
 
  private:
   Listener(std::unique_ptr<grpc::Server> server, std::vector<std::string> addresses)
@@ -43,6 +42,7 @@ class Listener {
 
   std::unique_ptr<grpc::Server> server_;
   std::vector<std::string> addresses_;
+  bool shut_down_ = false;
 };
 
 }  // namespace fermata

@@ -1,6 +1,8 @@
 #include "engine/serving/server_options.h"
 
+#include <arpa/inet.h>
 #include <getopt.h>
+#include <netinet/in.h>
 
 #include <functional>
 #include <limits>
@@ -84,14 +86,13 @@ std::vector<Flag> BehaviourFlags() {
   return {
       {"model", "FILE", "a .gguf file; needed",
        [](const std::string& v, O& o) {
-         o.model.path = v;
+         o.model_path = v;
          return absl::OkStatus();
        }},
       {"load", "file", "where weights come from", SetLoad},
       {"backend", "cpu", "what computes", SetBackend},
       {"cpu_kernels", "fast|exact", "exact: float32 throughout, the reference; default fast",
-       Choice([](O& o) -> CpuKernels& { return o.model.cpu_kernels; }, "fast", CpuKernels::kFast, "exact",
-              CpuKernels::kExact)},
+       Choice([](O& o) -> bool& { return o.exact_cpu_kernels; }, "fast", false, "exact", true)},
       {"data_address", "HOST:PORT", "of the data plane; port 0 picks a free one; default 127.0.0.1:50051",
        [](const std::string& v, O& o) {
          o.data_address = v;
@@ -132,11 +133,11 @@ std::vector<Flag> LimitFlags() {
   using O = ServerOptions;
   return {
       {"threads", "N", "that compute; default as many as there are cores",
-       Number<int32_t>([](O& o) -> int32_t& { return o.model.threads; }, 1, 1024)},
+       Number<int32_t>([](O& o) -> int32_t& { return o.threads; }, 1, 1024)},
       {"max_running", "N", "generations in one step; default 64",
        Number<int32_t>([](O& o) -> int32_t& { return o.engine.max_running; }, 1, 4096)},
       {"max_queued", "N", "newcomers that wait; default 10000",
-       Number<int32_t>([](O& o) -> int32_t& { return o.engine.max_queued; }, 0)},
+       Number<int32_t>([](O& o) -> int32_t& { return o.engine.max_queued; }, 1)},
       {"max_live", "N", "generations that are not finished; default 100000",
        Number<int32_t>([](O& o) -> int32_t& { return o.engine.max_live; }, 1)},
       {"max_finished", "N", "finished ones kept for Get and Attach; default 10000",
@@ -145,7 +146,7 @@ std::vector<Flag> LimitFlags() {
        Span([](O& o) -> absl::Duration& { return o.engine.finished_age; })},
       {"context_tokens", "N", "longest prompt + output; default the model's",
        Number<int32_t>([](O& o) -> int32_t& { return o.engine.context_tokens; }, 2)},
-      {"kv_bytes", "N", "of KV cache; default what all slots could use, at most a quarter of free memory",
+      {"kv_bytes", "N", "of KV cache; default what all slots could use, at most a quarter of the memory available",
        Number<int64_t>([](O& o) -> int64_t& { return o.kv_bytes; }, 1)},
       {"block_tokens", "N", "tokens in a KV block; default 16",
        Number<int32_t>([](O& o) -> int32_t& { return o.engine.block_tokens; }, 1, 4096)},
@@ -160,15 +161,17 @@ std::vector<Flag> AllFlags() {
   return flags;
 }
 
+// True if only this machine can reach the address: by its form, for a name may mean anything.
 bool IsLoopback(absl::string_view address) {
-  for (const absl::string_view prefix : {"unix:", "127.", "localhost:", "[::1]:"}) {
-    if (absl::StartsWith(address, prefix)) return true;
-  }
-  return false;
+  if (absl::StartsWith(address, "unix:")) return true;
+  const std::string host(address.substr(0, address.rfind(':')));
+  if (host == "localhost" || host == "[::1]") return true;
+  in_addr parsed;
+  return inet_pton(AF_INET, host.c_str(), &parsed) == 1 && ntohl(parsed.s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
 absl::Status Check(const ServerOptions& options) {
-  if (options.model.path.empty()) return absl::InvalidArgumentError("--model is needed: the path of a .gguf file");
+  if (options.model_path.empty()) return absl::InvalidArgumentError("--model is needed: the path of a .gguf file");
   for (const std::string& address : options.control_addresses) {
     if (IsLoopback(address) || options.allow_insecure_control) continue;
     return absl::InvalidArgumentError(

@@ -11,19 +11,22 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/core/engine_options.h"
-#include "engine/model/load_model.h"
 
 namespace fermata {
 
 struct ServerOptions {
   bool help = false;  // only the text is wanted
 
-  ModelOptions model;
+  std::string model_path;          // a .gguf file
+  int32_t threads = 0;             // that compute; 0: as many as there are cores
+  bool exact_cpu_kernels = false;  // the float32 reference instead of the fast ones
+
   std::string data_address = "127.0.0.1:50051";
   std::vector<std::string> control_addresses = {"127.0.0.1:50052"};
   bool allow_insecure_control = false;
 
-  // block_count is worked out from kv_bytes; context_tokens and step_tokens of 0 are worked out from the model.
+  // block_count is worked out from kv_bytes; context_tokens and step_tokens of 0 are worked out from the model. See
+  // SizeEngine() and CalibrateStepTokens().
   EngineOptions engine;
   int64_t kv_bytes = 0;  // 0: a share of memory
   std::optional<int32_t> data_min_priority;
@@ -32,7 +35,8 @@ struct ServerOptions {
   std::string log_level = "info";
 };
 
-// Parses and checks everything once. INVALID_ARGUMENT naming the flag, its value and what is allowed.
+// Parses and checks everything once, but for what only the model can tell. INVALID_ARGUMENT naming the flag, its value
+// and what is allowed.
 absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv);
 
 // The text of --help.

@@ -20,15 +20,17 @@ constexpr size_t kMaxNameBytes = 128;  // of tenant and traffic_class
 constexpr int kMaxLabels = 64;
 constexpr size_t kMaxLabelKeyBytes = 63;
 constexpr size_t kMaxLabelValueBytes = 256;
+constexpr size_t kMaxTokenBytes = 256;  // no vocabulary has a longer token
 constexpr int64_t kMaxTimeoutSeconds = 365 * 24 * 3600;
 
 absl::Status OutOfRange(absl::string_view field, absl::string_view value, absl::string_view allowed) {
   return absl::InvalidArgumentError(absl::StrCat(field, " is ", value, "; allowed is ", allowed));
 }
 
-uint64_t DrawSeed() {
-  thread_local std::mt19937_64 generator{std::random_device{}()};
-  return generator();
+// From the system: a generator of our own, seeded with less, could draw the same id in two threads.
+uint64_t Draw() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
 }
 
 absl::StatusOr<TokenId> ToTokenId(int32_t value, absl::string_view field, const ModelText& text) {
@@ -48,7 +50,7 @@ SamplingParams CopyScalars(const v1::SamplingParams& from) {
   if (from.has_repetition_penalty()) to.repetition_penalty = from.repetition_penalty();
   if (from.has_frequency_penalty()) to.frequency_penalty = from.frequency_penalty();
   if (from.has_presence_penalty()) to.presence_penalty = from.presence_penalty();
-  to.seed = from.has_seed() ? static_cast<uint64_t>(from.seed()) : DrawSeed();
+  to.seed = from.has_seed() ? static_cast<uint64_t>(from.seed()) : Draw();
   to.ignore_eos = from.ignore_eos();
   to.stop.assign(from.stop().begin(), from.stop().end());
   return to;
@@ -108,6 +110,21 @@ absl::StatusOr<OnDisconnect> ToOnDisconnect(v1::OnDisconnect::Action action, OnD
   }
 }
 
+// Before it is tokenized, which takes time in proportion: what cannot possibly fit the context.
+absl::Status CheckTextSize(absl::string_view field, size_t bytes, const ModelText& text) {
+  const size_t limit = static_cast<size_t>(text.context_tokens) * kMaxTokenBytes;
+  if (bytes <= limit) return absl::OkStatus();
+  return OutOfRange(field, absl::StrCat(bytes, " bytes long"),
+                    absl::StrCat("at most ", limit, ", more cannot fit --context_tokens=", text.context_tokens));
+}
+
+absl::Status CheckPromptTokens(size_t tokens, const ModelText& text) {
+  const size_t limit = static_cast<size_t>(text.context_tokens) - 1;
+  if (tokens >= 1 && tokens <= limit) return absl::OkStatus();
+  return OutOfRange("prompt", absl::StrCat(tokens, " tokens long"),
+                    absl::StrCat("1 to ", limit, ", one less than --context_tokens"));
+}
+
 absl::Status CheckName(absl::string_view field, const std::string& value) {
   if (value.size() <= kMaxNameBytes) return absl::OkStatus();
   return OutOfRange(field, absl::StrCat(value.size(), " bytes long"), absl::StrCat("at most ", kMaxNameBytes));
@@ -137,14 +154,26 @@ absl::Status CopyLabels(const v1::GenerationSpec& from, GenerationSpec& to) {
 absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Chat& chat, const ModelText& text) {
   if (text.chat_template == nullptr) return text.chat_template_status;
   std::vector<ChatMessage> messages;
-  for (const v1::ChatMessage& message : chat.messages()) messages.push_back({message.role(), message.content()});
+  size_t bytes = 0;
+  for (const v1::ChatMessage& message : chat.messages()) {
+    messages.push_back({message.role(), message.content()});
+    bytes += message.content().size();
+  }
+  const absl::Status size = CheckTextSize("chat", bytes, text);
+  if (!size.ok()) return size;
   return text.chat_template->Format(*text.tokenizer, messages);
+}
+
+absl::StatusOr<std::vector<TokenId>> ToTokens(const std::string& prompt, const ModelText& text) {
+  const absl::Status size = CheckTextSize("text", prompt.size(), text);
+  if (!size.ok()) return size;
+  return text.tokenizer->Encode(prompt, /*parse_special=*/true, /*add_bos=*/true);
 }
 
 absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Prompt& prompt, const ModelText& text) {
   switch (prompt.prompt_case()) {
     case v1::Prompt::kText:
-      return text.tokenizer->Encode(prompt.text(), /*parse_special=*/true, /*add_bos=*/true);
+      return ToTokens(prompt.text(), text);
     case v1::Prompt::kChat:
       return ToTokens(prompt.chat(), text);
     case v1::Prompt::kTokenIds: {
@@ -186,7 +215,8 @@ absl::StatusOr<GenerationSpec> ToGenerationSpec(const v1::GenerationSpec& from, 
   // Last, since it is the dearest.
   absl::StatusOr<std::vector<TokenId>> prompt = ToTokens(from.prompt(), text);
   if (!prompt.ok()) return prompt.status();
-  if (prompt->empty()) return absl::InvalidArgumentError("prompt comes to no tokens; at least 1 is needed");
+  status = CheckPromptTokens(prompt->size(), text);
+  if (!status.ok()) return status;
   to.prompt = *std::move(prompt);
   return to;
 }
@@ -194,7 +224,7 @@ absl::StatusOr<GenerationSpec> ToGenerationSpec(const v1::GenerationSpec& from, 
 absl::StatusOr<GenerationId> ToNewGenerationId(const std::string& id) {
   if (!id.empty()) return GenerationId::Parse(id);
   return GenerationId::Parse(
-      absl::StrCat("g-", absl::Hex(DrawSeed(), absl::kZeroPad16), absl::Hex(DrawSeed(), absl::kZeroPad16)));
+      absl::StrCat("g-", absl::Hex(Draw(), absl::kZeroPad16), absl::Hex(Draw(), absl::kZeroPad16)));
 }
 
 std::string DigestBody(const v1::GenerationSpec& spec, bool hold) {

@@ -20,8 +20,9 @@ namespace fermata {
 absl::StatusOr<GenerationSpec> ToGenerationSpec(const v1::GenerationSpec& spec, OnDisconnect on_disconnect,
                                                 const ModelText& text);
 
-// The tokens of a prompt.
+// The tokens of a prompt: of one that could not fit the context by far, none are worked out (INVALID_ARGUMENT).
 absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Prompt& prompt, const ModelText& text);
+absl::StatusOr<std::vector<TokenId>> ToTokens(const std::string& prompt, const ModelText& text);
 absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Chat& chat, const ModelText& text);
 
 // Parses `id`; an empty one becomes one of the server's own choice.

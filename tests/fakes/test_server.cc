@@ -27,6 +27,11 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
+ModelText WithContext(ModelText text, int32_t context_tokens) {
+  text.context_tokens = context_tokens;
+  return text;
+}
+
 const EngineOptions& Valid(const EngineOptions& options) {
   const absl::Status status = options.Validate();
   CHECK(status.ok()) << std::string(status.message());
@@ -36,7 +41,7 @@ const EngineOptions& Valid(const EngineOptions& options) {
 }  // namespace
 
 TestServer::TestServer(const Options& options, const ModelText& text, std::unique_ptr<ModelRunner> runner)
-    : text_(text),
+    : text_(WithContext(text, options.engine.context_tokens)),
       runtime_({.engine = Valid(options.engine), .max_pending_commands = options.max_pending_commands},
                *text_.tokenizer, std::move(runner), clock_),
       inference_service_(runtime_, text_, options.inference),

@@ -34,7 +34,7 @@ class TestServer {
     size_t max_pending_commands = 65536;
   };
 
-  // `text` is copied; what it points to (the tokenizer) must outlive the server.
+  // `text` is copied, with the engine's context; what it points to (the tokenizer) must outlive the server.
   TestServer(const Options& options, const ModelText& text, std::unique_ptr<ModelRunner> runner);
 
   // Stop(), if it was not called.

@@ -57,7 +57,15 @@ TEST(CommandQueueTest, WhatMustNotBeLostIsAlwaysTaken) {
   Fill(queue);
   for (size_t i = 0; i < 3 * kCapacity; ++i) EXPECT_TRUE(queue.TryPush(DetachCommand()));
   EXPECT_TRUE(queue.TryPush(DrainCommand()));
-  EXPECT_TRUE(queue.TryPush(AbortAllCommand()));
+}
+
+TEST(CommandQueueTest, FullQueueTakesItsLastCommand) {
+  CommandQueue queue(kCapacity);
+  Fill(queue);
+  queue.Close(AbortAllCommand());
+  const std::vector<Command> taken = queue.TakeAll();
+  ASSERT_EQ(taken.size(), kCapacity + 1);
+  EXPECT_TRUE(std::holds_alternative<AbortAllCommand>(taken.back()));
 }
 
 TEST(CommandQueueTest, ClosedQueueTakesNothingButStillGivesWhatItHas) {

@@ -22,13 +22,17 @@ absl::Status FakeModelRunner::Run(const Batch& batch, StepOutput* output) {
     if (!status.ok()) return status;
   }
   CheckBatch(batch);
+  // What follows relies on it.
+  if (!violations_.empty()) return absl::InternalError(violations_.front());
   for (const BatchSlice& slice : batch.slices) Write(slice, batch.step);
   for (size_t i = 0; i < batch.slices.size(); ++i) {
     const BatchSlice& slice = batch.slices[i];
+    // Attention reads all that comes before, whether a token is sampled or not.
+    const TokenId next = ReadBack(slice);
     if (!slice.sample) continue;
     SampledToken& sampled = output->sampled.emplace_back();
     sampled.slice = static_cast<int32_t>(i);
-    sampled.token = Next(slice);
+    sampled.token = next;
     if (slice.sampling->logprobs >= 0) {
       sampled.logprobs.logprob = -0.5f;
       for (int32_t n = 0; n < slice.sampling->logprobs; ++n) {
@@ -37,7 +41,7 @@ absl::Status FakeModelRunner::Run(const Batch& batch, StepOutput* output) {
     }
     if (options_.before_sample) sampled.status = options_.before_sample(slice);
   }
-  return absl::OkStatus();
+  return violations_.empty() ? absl::OkStatus() : absl::InternalError(violations_.front());
 }
 
 void FakeModelRunner::CheckBatch(const Batch& batch) {
@@ -84,7 +88,7 @@ void FakeModelRunner::Write(const BatchSlice& slice, int64_t step) {
   }
 }
 
-TokenId FakeModelRunner::Next(const BatchSlice& slice) {
+TokenId FakeModelRunner::ReadBack(const BatchSlice& slice) {
   FakeContextHash hash;
   const int64_t end = int64_t{slice.first_position} + slice.token_count;
   for (int64_t position = 0; position < end; ++position) {

@@ -36,6 +36,7 @@ class FakeModelRunner : public ModelRunner {
  public:
   explicit FakeModelRunner(FakeModelRunnerOptions options);
 
+  // INTERNAL with the first violation, from then on, if a batch was wrong.
   absl::Status Run(const Batch& batch, StepOutput* output) override;
 
   // What was wrong with batches so far; empty if nothing was.
@@ -50,7 +51,10 @@ class FakeModelRunner : public ModelRunner {
 
   void CheckBatch(const Batch& batch);
   void Write(const BatchSlice& slice, int64_t step);
-  TokenId Next(const BatchSlice& slice);
+
+  // Compares every slot up to the last computed position with the context, and returns the token that follows from
+  // what was found there.
+  TokenId ReadBack(const BatchSlice& slice);
 
   // Null, and a violation, if the block table has no such position or names no block of the pool.
   Slot* SlotAt(const BatchSlice& slice, int64_t position);

@@ -1,232 +1,263 @@
 #include "tests/sim/observer.h"
 
 #include <algorithm>
-#include <limits>
+#include <utility>
 #include <variant>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "tests/fakes/fake_model.h"
+#include "tests/sim/order_checker.h"
 
 namespace fermata {
-namespace {
 
-std::string Shown(GenerationKey key) { return absl::StrCat("generation ", Value(key)); }
+using State = GenerationState;
 
-}  // namespace
-
-void Observer::Violation(const std::string& what) { violations_.push_back(absl::StrCat("step ", step_, ": ", what)); }
-
-void Observer::Trace(uint64_t value) { trace_hash_ = (trace_hash_ ^ value) * 1099511628211u; }
-
-int32_t Observer::UrgencyOf(const ObservedGeneration& generation) const {
-  return options_.policy == SchedulePolicy::kPriority ? generation.spec.priority : 0;
+int64_t Observer::live_count() const {
+  return absl::c_count_if(generations_, [](const auto& entry) { return IsLive(entry.second.state); });
 }
 
-ObservedGeneration* Observer::Find(GenerationKey key) {
+ObservedGeneration* Observer::FindLive(GenerationKey key) {
   const auto it = generations_.find(key);
-  if (it != generations_.end()) return &it->second;
-  Violation(absl::StrCat(Shown(key), " is reported but was never begun"));
+  if (it != generations_.end() && IsLive(it->second.state)) return &it->second;
+  violations_.Add(key, it == generations_.end() ? "is reported, but unknown" : "is reported after its finish");
   return nullptr;
 }
 
-int64_t Observer::live_count() const {
-  return std::count_if(generations_.begin(), generations_.end(),
-                       [](const auto& entry) { return IsLive(entry.second.state); });
-}
-
 void Observer::OnBatch(const Batch& batch) {
-  batch_.clear();
-  int64_t tokens = 0;
-  for (const BatchSlice& slice : batch.slices) {
-    batch_.insert(slice.key);
-    tokens += slice.token_count;
+  shares_.clear();
+  samples_.clear();
+  if (batch.step != step_ + 1) violations_.Add(absl::StrCat("a batch of step ", batch.step));
+  for (const BatchSlice& slice : batch.slices) CheckSlice(slice);
+}
+
+void Observer::CheckSlice(const BatchSlice& slice) {
+  const ObservedGeneration* generation = FindLive(slice.key);
+  if (generation == nullptr) return;
+  if (!shares_.emplace(slice.key, slice.token_count).second) violations_.Add(slice.key, "is twice in a batch");
+  if (slice.sample) samples_.insert(slice.key);
+  if (slice.first_position != generation->computed_token_count) {
+    violations_.Add(slice.key, absl::StrCat("computes from position ", slice.first_position, "; due is ",
+                                            generation->computed_token_count));
   }
-  if (batch.step != step_ + 1) Violation(absl::StrCat("a batch of step ", batch.step));
-  if (tokens > options_.step_tokens) Violation(absl::StrCat(tokens, " tokens in a step"));
-  if (static_cast<int64_t>(batch.slices.size()) > options_.max_running) {
-    Violation(absl::StrCat(batch.slices.size(), " generations in a step"));
+  if (slice.sample != (slice.token_count == generation->pending_token_count())) {
+    violations_.Add(slice.key, "samples where it should not, or does not where it should");
+  }
+  const std::vector<TokenId>& prompt = generation->spec.prompt;
+  const auto output = slice.context.begin() + std::min(prompt.size(), slice.context.size());
+  if (!std::equal(slice.context.begin(), output, prompt.begin(), prompt.end()) ||
+      !std::equal(output, slice.context.end(), generation->tokens.begin(), generation->tokens.end())) {
+    violations_.Add(slice.key, "has a context that is not its prompt and output");
   }
 }
 
-void Observer::OnReport(const Report& report, bool is_step) {
-  admitted_.clear();
-  displaced_.clear();
-  if (report.step != step_ + (is_step ? 1 : 0)) Violation(absl::StrCat("a report of step ", report.step));
-  step_ = report.step;
-  if (!report.events.empty()) {
-    if (revision_ != 0 && report.revision != revision_ + 1) {
-      Violation(absl::StrCat("revision ", report.revision, " follows ", revision_));
-    }
-    revision_ = report.revision;
+void Observer::OnBoundary(absl::Time now, const Report& report) {
+  if (report.step != step_) violations_.Add(absl::StrCat("a boundary of step ", report.step, " after ", step_));
+  OnReport(now, report);
+}
+
+void Observer::OnStep(absl::Time now, const Report& report) {
+  if (report.step != step_ + 1) violations_.Add(absl::StrCat("step ", report.step, " follows ", step_));
+  std::set<GenerationKey> displaced;
+  for (const Event& event : report.events) {
+    const auto* change = std::get_if<StateChanged>(&event);
+    if (change != nullptr && change->to == State::kPreempted) displaced.insert(change->key);
   }
-  Trace(static_cast<uint64_t>(report.step));
+  OrderChecker(options_, generations_, shares_, displaced, violations_).Check();
+  progress_.clear();
+  sampled_.clear();
+  for (const auto& [key, token_count] : shares_) {
+    const auto it = generations_.find(key);
+    if (it != generations_.end()) it->second.computed_token_count += token_count;
+  }
+  in_step_ = true;
+  OnReport(now, report);
+  in_step_ = false;
+  CheckProgress();
+}
+
+void Observer::OnReport(absl::Time now, const Report& report) {
+  now_ = now;
+  step_ = report.step;
+  violations_.set_step(step_);
+  const int64_t rise = report.events.empty() ? 0 : 1;
+  if (revision_ != 0 && report.revision != revision_ + rise) {
+    violations_.Add(absl::StrCat("revision ", report.revision, " follows ", revision_));
+  }
+  if (revision_ == 0 && rise == 1 && report.revision < options_.first_revision) violations_.Add("an old revision");
+  if (revision_ != 0 || rise == 1) revision_ = report.revision;
   for (const Event& event : report.events) {
     std::visit([this](const auto& typed) { On(typed); }, event);
   }
-  if (is_step) CheckOrder();
-  for (const Reply& reply : report.replies) CheckReply(reply);
-  const auto running = std::count_if(generations_.begin(), generations_.end(),
-                                     [](const auto& entry) { return entry.second.state == GenerationState::kRunning; });
-  if (running > options_.max_running) Violation(absl::StrCat(running, " are running"));
+  for (const GenerationKey key : report.forgotten) {
+    if (generations_.count(key) == 0 || IsLive(generations_.at(key).state)) violations_.Add(key, "is forgotten alive");
+    generations_.erase(key);
+  }
+}
+
+void Observer::Begin(const StateChanged& event) {
+  const auto spec = event.info.has_value() ? expected_.find(event.info->id) : expected_.end();
+  if (spec == expected_.end()) return violations_.Add(event.key, "begins, but nobody asked for it");
+  ObservedGeneration& generation = generations_[event.key];
+  if (generation.state != State::kNone) violations_.Add(event.key, "begins twice");
+  ++totals_.generations;
+  generation.key = event.key;
+  generation.id = event.info->id;
+  generation.spec = spec->second;
+  generation.create_time = now_;
 }
 
 void Observer::On(const StateChanged& event) {
-  Trace(static_cast<uint64_t>(Value(event.key)) * 64 + static_cast<uint64_t>(event.to));
-  if (event.from == GenerationState::kNone) {
-    if (!event.info.has_value() || !expected_.contains(event.info->id)) {
-      Violation(absl::StrCat(Shown(event.key), " begins, but nobody asked for it"));
-      return;
-    }
-    ObservedGeneration& generation = generations_[event.key];
-    if (generation.state != GenerationState::kNone) Violation(absl::StrCat(Shown(event.key), " begins twice"));
-    generation.id = event.info->id;
-    generation.spec = expected_[event.info->id];
-    generation.state = event.to;
-    if (event.to == GenerationState::kPaused) ++generation.pause_count;
-    return;
+  if (event.from == State::kNone) Begin(event);
+  const auto it = generations_.find(event.key);
+  if (it == generations_.end()) return violations_.Add(event.key, "is reported, but unknown");
+  ObservedGeneration& generation = it->second;
+  if (event.from != generation.state || !IsLegalTransition(event.from, event.to)) {
+    violations_.Add(event.key, absl::StrCat("goes from ", Name(event.from), " to ", Name(event.to), "; it was ",
+                                            Name(generation.state)));
   }
-  ObservedGeneration* generation = Find(event.key);
-  if (generation == nullptr) return;
-  if (event.from != generation->state || !IsLegalTransition(event.from, event.to)) {
-    Violation(absl::StrCat(Shown(event.key), " goes from ", Name(event.from), " to ", Name(event.to), " but was ",
-                           Name(generation->state)));
+  CheckCause(event);
+  generation.state = event.to;
+  if (event.to == State::kRunning && generation.block_count == 0) {
+    generation.block_count = generation.BlockCountNeeded(options_.block_tokens);
   }
-  generation->state = event.to;
-  if (event.to == GenerationState::kRunning) admitted_.insert(event.key);
-  if (event.to == GenerationState::kPaused) {
-    ++generation->pause_count;
-    generation->pause_step = step_;
+  if (event.to == State::kPaused) {
+    ++generation.pause_count;
+    ++totals_.pauses;
+    generation.pause_step = step_;
   }
-  if (event.from == GenerationState::kRunning && event.to == GenerationState::kPreempted) {
-    ++generation->preemption_count;
-    displaced_.insert(event.key);
+  if (event.from == State::kRunning && event.to == State::kPreempted) {
+    ++generation.preemption_count;
+    ++totals_.displacements;
   }
-  if (event.to != GenerationState::kFinished) return;
-  ++generation->finish_count;
-  if (generation->finish_count > 1) Violation(absl::StrCat(Shown(event.key), " finishes twice"));
-  if (event.info.has_value()) {
-    CheckFinish(*generation, *event.info);
-  } else {
-    Violation(absl::StrCat(Shown(event.key), " finishes without saying how"));
+  if (event.to == State::kFinished) {
+    generation.block_count = 0;
+    generation.finish_time = now_;
   }
+  const bool needs_info = event.from == State::kNone || event.to == State::kPaused || event.to == State::kFinished;
+  if (event.info.has_value() != needs_info) violations_.Add(event.key, "changes with a copy too many or too few");
+  if (event.info.has_value()) CheckInfo(generation, *event.info);
+  if (event.to == State::kFinished && event.info.has_value()) CheckFinish(generation, *event.info);
+}
+
+void Observer::CheckCause(const StateChanged& event) {
+  const bool by_step = event.cause == Cause::kScheduler || event.cause == Cause::kStop ||
+                       event.cause == Cause::kLength || event.cause == Cause::kError;
+  if (by_step != in_step_) violations_.Add(event.key, absl::StrCat("changes at a wrong time, by ", Name(event.cause)));
+  // Nothing but a batch makes it run.
+  const bool in_batch = shares_.count(event.key) > 0;
+  if (event.to == State::kRunning && !in_batch) violations_.Add(event.key, "is admitted without a token");
+  if (in_step_ && event.to == State::kPreempted && in_batch) violations_.Add(event.key, "is displaced and runs");
 }
 
 void Observer::On(const TokenSampled& event) {
-  Trace(static_cast<uint64_t>(Value(event.token)));
-  ObservedGeneration* generation = Find(event.key);
+  ObservedGeneration* generation = FindLive(event.key);
   if (generation == nullptr) return;
-  if (generation->state != GenerationState::kRunning) {
-    Violation(absl::StrCat(Shown(event.key), " gets a token while ", Name(generation->state)));
+  if (generation->state != State::kRunning) {
+    violations_.Add(event.key, absl::StrCat("gets a token while ", Name(generation->state)));
   }
+  if (!in_step_ || samples_.count(event.key) == 0) violations_.Add(event.key, "gets a token that was not sampled");
+  if (!sampled_.insert(event.key).second) violations_.Add(event.key, "gets two tokens in a step");
   if (event.offset != static_cast<int64_t>(generation->tokens.size())) {
-    Violation(absl::StrCat(Shown(event.key), " gets offset ", event.offset, " after ", generation->tokens.size()));
+    violations_.Add(event.key, absl::StrCat("gets offset ", event.offset, " after ", generation->tokens.size()));
   }
-  if (generation->pause_count > 0 && step_ <= generation->pause_step) {
-    Violation(absl::StrCat(Shown(event.key), " gets a token of step ", step_, ", paused at ", generation->pause_step));
+  if (step_ <= generation->pause_step) violations_.Add(event.key, "gets a token of a step before its pause");
+  const int32_t logprobs = generation->spec.sampling.logprobs;
+  if (event.logprobs.has_value() != (logprobs >= 0) ||
+      (logprobs >= 0 && event.logprobs->top.size() != static_cast<size_t>(logprobs))) {
+    violations_.Add(event.key, "gets other logprobs than it asked for");
   }
-  if (!batch_.contains(event.key)) Violation(absl::StrCat(Shown(event.key), " gets a token but was in no batch"));
   generation->tokens.push_back(event.token);
   generation->text += event.text;
-  generation->last_token_step = step_;
+  ++totals_.tokens;
 }
 
 void Observer::On(const TextReleased& event) {
-  ObservedGeneration* generation = Find(event.key);
+  ObservedGeneration* generation = FindLive(event.key);
   if (generation == nullptr) return;
-  if (!IsLive(generation->state)) Violation(absl::StrCat(Shown(event.key), " releases text after its finish"));
+  if (event.text.empty()) violations_.Add(event.key, "releases no text");
   generation->text += event.text;
 }
 
 void Observer::On(const Progress& event) {
-  ObservedGeneration* generation = Find(event.key);
+  ObservedGeneration* generation = FindLive(event.key);
   if (generation == nullptr) return;
-  if (!batch_.contains(event.key)) Violation(absl::StrCat(Shown(event.key), " progresses but was in no batch"));
-  if (event.recomputed_token_count != 0) Violation(absl::StrCat(Shown(event.key), " recomputes"));
+  if (!in_step_ || shares_.count(event.key) == 0) violations_.Add(event.key, "progresses without being run");
+  if (!progress_.emplace(event.key, event.prefilled_token_count).second) violations_.Add(event.key, "progresses twice");
+  if (event.recomputed_token_count != 0) violations_.Add(event.key, "recomputes");
+  if (event.output_token_count != static_cast<int32_t>(sampled_.count(event.key))) {
+    violations_.Add(event.key, absl::StrCat("progresses by ", event.output_token_count, " output tokens"));
+  }
   generation->prefilled_token_count += event.prefilled_token_count;
-  generation->has_kv = true;
+  const int64_t prompt = static_cast<int64_t>(generation->spec.prompt.size());
+  if (generation->prefilled_token_count != std::min(prompt, generation->computed_token_count)) {
+    violations_.Add(event.key, absl::StrCat("has prefilled ", generation->prefilled_token_count, " tokens of ", prompt,
+                                            " with ", generation->computed_token_count, " computed"));
+  }
 }
 
 void Observer::On(const PriorityChanged& event) {
-  ObservedGeneration* generation = Find(event.key);
+  ObservedGeneration* generation = FindLive(event.key);
   if (generation != nullptr) generation->spec.priority = event.priority;
 }
 
-void Observer::CheckReply(const Reply& reply) {
-  if (reply.step > step_) Violation("a reply from the future");
-  const auto* results = std::get_if<std::vector<OperationResult>>(&reply.result);
-  if (results == nullptr) return;
-  for (const OperationResult& result : *results) {
-    Trace(static_cast<uint64_t>(result.status.code()));
-    if (result.status.ok() != result.generation.has_value()) Violation("a result with both an error and a generation");
-    if (!result.generation.has_value()) continue;
-    ObservedGeneration* generation = Find(result.generation->key);
-    if (generation == nullptr) continue;
-    // Commands of a boundary come before any token of the next step: what is acknowledged is what was seen.
-    if (result.generation->usage.output_token_count != static_cast<int64_t>(generation->tokens.size())) {
-      Violation(absl::StrCat(Shown(result.generation->key), ": ", result.generation->usage.output_token_count,
-                             " tokens acknowledged, ", generation->tokens.size(), " seen"));
-    }
-    if (result.generation->id != result.id) Violation("a result of another generation");
-  }
-}
-
-void Observer::CheckFinish(const ObservedGeneration& generation, const GenerationInfo& info) {
-  CheckUsage(generation, info);
-  const std::string name = Shown(info.key);
-  const FakeOutput expected = ExpectedOutput(generation.spec, decoder_);
-  if (info.finish_reason == FinishReason::kStop || info.finish_reason == FinishReason::kLength) {
-    if (generation.tokens != expected.tokens) Violation(absl::StrCat(name, ": other tokens than undisturbed"));
-    if (generation.text != expected.text) Violation(absl::StrCat(name, ": other text than undisturbed"));
-    if (info.finish_reason != expected.reason) Violation(absl::StrCat(name, ": finishes with another reason"));
-    return;
-  }
-  const bool is_prefix = generation.tokens.size() <= expected.tokens.size() &&
-                         std::equal(generation.tokens.begin(), generation.tokens.end(), expected.tokens.begin());
-  if (!is_prefix) Violation(absl::StrCat(name, ": its tokens do not begin as undisturbed"));
-  if (generation.text != TextOfPrefix(generation.tokens, decoder_)) {
-    Violation(absl::StrCat(name, ": its text is not that of its tokens"));
-  }
-}
-
-void Observer::CheckUsage(const ObservedGeneration& generation, const GenerationInfo& info) {
-  const std::string name = Shown(info.key);
+void Observer::CheckInfo(const ObservedGeneration& generation, const GenerationInfo& info) {
   const Usage& usage = info.usage;
   const auto check = [&](int64_t reported, int64_t seen, absl::string_view what) {
-    if (reported != seen) Violation(absl::StrCat(name, ": ", what, " is ", reported, ", seen ", seen));
+    if (reported != seen) violations_.Add(generation.key, absl::StrCat(what, " is ", reported, ", seen is ", seen));
   };
+  check(Value(info.key), Value(generation.key), "key");
+  check(static_cast<int64_t>(info.state), static_cast<int64_t>(generation.state), "state");
   check(usage.prompt_token_count, static_cast<int64_t>(generation.spec.prompt.size()), "prompt_token_count");
   check(usage.output_token_count, static_cast<int64_t>(generation.tokens.size()), "output_token_count");
-  check(usage.prefilled_token_count, generation.prefilled_token_count, "prefilled_token_count");
   check(usage.recomputed_token_count, 0, "recomputed_token_count");
   check(usage.pause_count, generation.pause_count, "pause_count");
   check(usage.preemption_count, generation.preemption_count, "preemption_count");
-  if (!generation.tokens.empty())
-    check(usage.prefilled_token_count, usage.prompt_token_count, "prefilled after output");
-  check(info.kv_block_count, 0, "kv_block_count");
+  check(info.kv_block_count, generation.block_count, "kv_block_count");
+  check(usage.prefilled_token_count, generation.prefilled_token_count, "prefilled_token_count");
+  check(info.step, step_, "step");
+  check(info.revision, revision_, "revision");
 }
 
-void Observer::CheckOrder() {
-  if (!displaced_.empty() && options_.displacement == Displacement::kNever) Violation("displaced against the flag");
-  int32_t most_urgent_admitted = std::numeric_limits<int32_t>::max();
-  int32_t least_urgent_admitted = std::numeric_limits<int32_t>::min();
-  for (const GenerationKey key : admitted_) {
-    const int32_t urgency = UrgencyOf(generations_[key]);
-    most_urgent_admitted = std::min(most_urgent_admitted, urgency);
-    least_urgent_admitted = std::max(least_urgent_admitted, urgency);
+void Observer::CheckFinish(const ObservedGeneration& generation, const GenerationInfo& info) {
+  const bool needs_message = info.finish_reason == FinishReason::kError ||
+                             info.finish_reason == FinishReason::kDeadline ||
+                             info.finish_reason == FinishReason::kAborted;
+  if (needs_message == info.error_message.empty()) violations_.Add(info.key, "finishes with a wrong message");
+  // Where there is output, all of the prompt was computed, and once.
+  if (!generation.tokens.empty() && info.usage.prefilled_token_count != info.usage.prompt_token_count) {
+    violations_.Add(info.key, "finishes with more or less prefilled than its prompt");
   }
-  int32_t least_urgent_run = std::numeric_limits<int32_t>::min();
-  for (const GenerationKey key : batch_) least_urgent_run = std::max(least_urgent_run, UrgencyOf(generations_[key]));
-  for (const GenerationKey key : displaced_) {
-    if (UrgencyOf(generations_[key]) <= most_urgent_admitted) {
-      Violation(absl::StrCat(Shown(key), " is displaced, but nobody admitted is more urgent"));
-    }
+  CheckOutput(generation, info.finish_reason);
+}
+
+void Observer::CheckOutput(const ObservedGeneration& generation, FinishReason reason) {
+  const bool by_itself = reason == FinishReason::kStop || reason == FinishReason::kLength;
+  const FakeOutput expected = ExpectedOutput(generation.spec, decoder_);
+  if (by_itself) {
+    ++totals_.finished;
+    if (generation.tokens != expected.tokens) violations_.Add(generation.key, "has other tokens than undisturbed");
+    if (generation.text != expected.text) violations_.Add(generation.key, "has other text than undisturbed");
+    if (reason != expected.reason) violations_.Add(generation.key, "finishes for another reason than undisturbed");
+    return;
   }
-  if (displaced_.size() > admitted_.size()) Violation("more are displaced than admitted");
-  for (const auto& [key, generation] : generations_) {
-    // One that has its KV lacks nothing but a slot and tokens; both go by order.
-    if (generation.state != GenerationState::kPreempted || displaced_.contains(key)) continue;
-    const bool may_displace = options_.displacement == Displacement::kRunning;
-    const int32_t passed_by = may_displace ? least_urgent_run : least_urgent_admitted;
-    if (UrgencyOf(generation) < passed_by) Violation(absl::StrCat(Shown(key), " waits while a less urgent one runs"));
+  // Strictly fewer: with all of them it would have finished by itself.
+  const bool is_prefix = generation.tokens.size() < expected.tokens.size() &&
+                         std::equal(generation.tokens.begin(), generation.tokens.end(), expected.tokens.begin());
+  if (!is_prefix) violations_.Add(generation.key, "has tokens that do not begin as undisturbed");
+  if (generation.text != TextOfPrefix(generation.tokens, decoder_)) {
+    violations_.Add(generation.key, "has text that is not that of its tokens");
+  }
+}
+
+void Observer::CheckProgress() {
+  for (const auto& [key, token_count] : shares_) {
+    const auto it = generations_.find(key);
+    // A step or a row that failed has no results; its generations have ended.
+    if (it == generations_.end() || !IsLive(it->second.state)) continue;
+    if (it->second.state != State::kRunning) violations_.Add(key, "was run and is not RUNNING");
+    if (progress_.count(key) == 0) violations_.Add(key, "was run and does not say what it did");
+    if (samples_.count(key) != sampled_.count(key)) violations_.Add(key, "was sampled and gets no token");
   }
 }
 

@@ -1,4 +1,4 @@
-// Watches an engine from outside, by its reports alone, and says what breaks a promise.
+// Watches an engine from outside, by its batches and reports alone, and says what breaks a promise.
 
 #ifndef FERMATA_TESTS_SIM_OBSERVER_H_
 #define FERMATA_TESTS_SIM_OBSERVER_H_
@@ -7,91 +7,88 @@
 #include <map>
 #include <set>
 #include <string>
-#include <vector>
 
+#include "absl/time/time.h"
 #include "engine/core/engine_options.h"
 #include "engine/core/generation_spec.h"
 #include "engine/core/model_runner.h"
 #include "engine/core/report.h"
 #include "engine/core/token_decoder.h"
-#include "tests/fakes/fake_model.h"
+#include "tests/sim/observed_generation.h"
+#include "tests/sim/violations.h"
 
 namespace fermata {
 
-// What is known of one generation.
-struct ObservedGeneration {
-  GenerationId id;
-  GenerationSpec spec;  // its prompt is kept
-  GenerationState state = GenerationState::kNone;
-  std::vector<TokenId> tokens;
-  std::string text;
-  int64_t last_token_step = 0;
-  int64_t pause_step = 0;  // at which it was last paused
-  int64_t prefilled_token_count = 0;
-  int64_t pause_count = 0;
-  int64_t preemption_count = 0;
-  int64_t finish_count = 0;
-  bool has_kv = false;  // some of it was computed
-};
-
-// Knows nothing of the engine's inside. Violations are sentences; the first is usually the cause of the others.
+// Knows nothing of the engine's inside: what it holds of each generation is the sum of what was reported. Checks legal
+// moves, offsets, pauses, finishes, usage, revisions and steps; the output, against an undisturbed run; and with an
+// OrderChecker who runs.
 class Observer {
  public:
-  Observer(const EngineOptions& options, const TokenDecoder& decoder) : options_(options), decoder_(decoder) {}
+  // Sums over all generations, forgotten ones too.
+  struct Totals {
+    int64_t generations = 0;
+    int64_t finished = 0;  // by themselves: STOP or LENGTH
+    int64_t tokens = 0;
+    int64_t pauses = 0;
+    int64_t displacements = 0;
+  };
 
-  // A new generation will be reported under this id.
+  // Borrows `decoder` and `violations`, which must outlive this.
+  Observer(const EngineOptions& options, const TokenDecoder& decoder, Violations& violations)
+      : options_(options), decoder_(decoder), violations_(violations) {}
+
+  // A generation may begin under this id, as this.
   void Expect(const GenerationId& id, const GenerationSpec& spec) { expected_[id] = spec; }
 
   // Before a step: what is about to run.
   void OnBatch(const Batch& batch);
 
-  // A boundary's report, or a step's (then OnBatch() was called before).
-  void OnReport(const Report& report, bool is_step);
+  // A boundary's report; a step's, after its OnBatch().
+  void OnBoundary(absl::Time now, const Report& report);
+  void OnStep(absl::Time now, const Report& report);
 
-  const std::vector<std::string>& violations() const { return violations_; }
-  const std::map<GenerationKey, ObservedGeneration>& generations() const { return generations_; }
-
-  // Live ones.
+  const ObservedGenerations& generations() const { return generations_; }
+  const Totals& totals() const { return totals_; }
   int64_t live_count() const;
 
-  // Of everything that was reported, in order: equal for equal runs.
-  uint64_t trace_hash() const { return trace_hash_; }
-
  private:
+  void CheckSlice(const BatchSlice& slice);
+  void OnReport(absl::Time now, const Report& report);
+
   void On(const StateChanged& event);
   void On(const TokenSampled& event);
   void On(const TextReleased& event);
   void On(const Progress& event);
   void On(const PriorityChanged& event);
 
-  void CheckReply(const Reply& reply);
+  void Begin(const StateChanged& event);
+  void CheckCause(const StateChanged& event);
   void CheckFinish(const ObservedGeneration& generation, const GenerationInfo& info);
-  void CheckUsage(const ObservedGeneration& generation, const GenerationInfo& info);
+  void CheckOutput(const ObservedGeneration& generation, FinishReason reason);
+  void CheckInfo(const ObservedGeneration& generation, const GenerationInfo& info);
 
-  // After a step: nobody was displaced or passed over against the order.
-  void CheckOrder();
+  // After a step: whoever was in it has said what it did.
+  void CheckProgress();
 
-  // Null, and a violation, if it is unknown.
-  ObservedGeneration* Find(GenerationKey key);
-  void Violation(const std::string& what);
-  void Trace(uint64_t value);
-
-  // The rank by which the engine must order: lower is more urgent.
-  int32_t UrgencyOf(const ObservedGeneration& generation) const;
+  // Null, and a violation, if it is unknown or finished: nothing may be said of such a one any more.
+  ObservedGeneration* FindLive(GenerationKey key);
 
   const EngineOptions options_;
   const TokenDecoder& decoder_;
+  Violations& violations_;
   std::map<GenerationId, GenerationSpec> expected_;
-  std::map<GenerationKey, ObservedGeneration> generations_;
-  std::vector<std::string> violations_;
+  ObservedGenerations generations_;
+  Totals totals_;
+  absl::Time now_;
   int64_t step_ = 0;
-  int64_t revision_ = 0;
-  uint64_t trace_hash_ = 14695981039346656037u;
+  int64_t revision_ = 0;  // 0: none yet
 
   // Of the step under way.
-  std::set<GenerationKey> batch_;
-  std::set<GenerationKey> admitted_;
-  std::set<GenerationKey> displaced_;
+  bool in_step_ = false;
+  std::map<GenerationKey, int64_t> shares_;    // tokens computed
+  std::set<GenerationKey> samples_;            // must get a token, or an error
+  std::map<GenerationKey, int64_t> progress_;  // prompt tokens reported
+  std::set<GenerationKey> sampled_;            // got a token
 };
 
 }  // namespace fermata

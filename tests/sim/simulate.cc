@@ -1,91 +1,101 @@
-// Runs the simulation over many seeds: tools/simulate.
+// Runs the simulation over many seeds, or replays one. Flags: see --help, or kUsage below. Started by tools/simulate.
 
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
+#include <limits>
 #include <string>
 
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
 #include "tests/sim/simulator.h"
 
 namespace fermata {
 namespace {
 
+constexpr absl::string_view kUsage =
+    "usage: tools/simulate [FLAG]...\n"
+    "  --seeds=N       how many seeds (200)\n"
+    "  --first_seed=N  the first of them (1)\n"
+    "  --seed=N        this one only\n"
+    "  --steps=N       turns of the loop with commands, in each (500)\n"
+    "  --verbose       tell every command, batch, event and reply\n";
+
 struct Arguments {
   uint64_t first_seed = 1;
-  uint64_t seeds = 200;
-  int steps = 400;
-  bool verbose = false;
+  uint64_t seed_count = 200;
+  SimulatorOptions options;
 };
 
-constexpr char kUsage[] = "usage: simulate [--seeds=N] [--first_seed=S] [--seed=S] [--steps=N] [--verbose]\n";
+// Takes one flag with its value; false if it is not understood.
+bool Take(absl::string_view name, absl::string_view value, Arguments& arguments) {
+  uint64_t number = 0;
+  if (!absl::SimpleAtoi(value, &number)) return false;
+  if (name == "--seeds") {
+    arguments.seed_count = number;
+  } else if (name == "--first_seed") {
+    arguments.first_seed = number;
+  } else if (name == "--seed") {
+    arguments.first_seed = number;
+    arguments.seed_count = 1;
+  } else if (name == "--steps" && number <= std::numeric_limits<int>::max()) {
+    arguments.options.steps = static_cast<int>(number);
+  } else {
+    return false;
+  }
+  return true;
+}
 
-// Takes "--name=value" and "--name value". False if something is not understood.
+// Understands "--name=value" and "--name value".
 bool Parse(int argc, char** argv, Arguments& arguments) {
   for (int i = 1; i < argc; ++i) {
-    absl::string_view argument = argv[i];
+    const absl::string_view argument = argv[i];
     if (argument == "--verbose") {
-      arguments.verbose = true;
+      arguments.options.verbose = true;
       continue;
     }
     const size_t equals = argument.find('=');
-    const absl::string_view name = argument.substr(0, equals);
-    const std::string value = equals != absl::string_view::npos ? std::string(argument.substr(equals + 1))
-                              : i + 1 < argc                    ? argv[++i]
-                                                                : "";
-    uint64_t number = 0;
-    if (!absl::SimpleAtoi(value, &number)) return false;
-    if (name == "--seeds") {
-      arguments.seeds = number;
-    } else if (name == "--first_seed") {
-      arguments.first_seed = number;
-    } else if (name == "--seed") {
-      arguments.first_seed = number;
-      arguments.seeds = 1;
-    } else if (name == "--steps") {
-      arguments.steps = static_cast<int>(number);
-    } else {
-      return false;
-    }
+    const bool joined = equals != absl::string_view::npos;
+    if (!joined && i + 1 == argc) return false;
+    const absl::string_view value = joined ? argument.substr(equals + 1) : absl::string_view(argv[++i]);
+    if (!Take(argument.substr(0, equals), value, arguments)) return false;
   }
   return true;
+}
+
+// False, with the violations and how to replay them on the standard output, if a promise was broken.
+bool RunSeed(const SimulatorOptions& options, SimulatorResult& sum) {
+  const SimulatorResult result = Simulator(options).Run();
+  sum.steps += result.steps;
+  sum.totals.generations += result.totals.generations;
+  sum.totals.tokens += result.totals.tokens;
+  sum.totals.pauses += result.totals.pauses;
+  sum.totals.displacements += result.totals.displacements;
+  if (result.violations.empty()) return true;
+  absl::PrintF("seed %d:\n", options.seed);
+  for (const std::string& violation : result.violations) absl::PrintF("  %s\n", violation);
+  absl::PrintF("replay: %s\n", Simulator::ReplayCommand(options));
+  return false;
 }
 
 int Main(int argc, char** argv) {
   Arguments arguments;
   if (!Parse(argc, argv, arguments)) {
-    std::fputs(kUsage, stderr);
+    absl::FPrintF(stderr, "%s", kUsage);
     return 2;
   }
   const auto begin = std::chrono::steady_clock::now();
-  int64_t steps = 0;
-  int64_t generations = 0;
-  int64_t displacements = 0;
-  int64_t pauses = 0;
-  for (uint64_t seed = arguments.first_seed; seed < arguments.first_seed + arguments.seeds; ++seed) {
-    const SimulatorResult result =
-        Simulator({.seed = seed, .steps = arguments.steps, .verbose = arguments.verbose}).Run();
-    steps += result.steps;
-    generations += result.generations;
-    displacements += result.displacements;
-    pauses += result.pauses;
-    if (!result.violations.empty()) {
-      std::printf("seed %llu:\n", static_cast<unsigned long long>(seed));
-      for (const std::string& violation : result.violations) std::printf("  %s\n", violation.c_str());
-      std::printf("replay: tools/simulate --seed %llu --steps %d --verbose\n", static_cast<unsigned long long>(seed),
-                  arguments.steps);
-      return 1;
-    }
+  SimulatorResult sum;
+  for (uint64_t i = 0; i < arguments.seed_count; ++i) {
+    arguments.options.seed = arguments.first_seed + i;
+    if (!RunSeed(arguments.options, sum)) return 1;
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  std::printf(
-      "%llu seeds, %lld steps, %lld generations, %lld displacements, %lld pauses in %.1f s: every promise kept\n",
-      static_cast<unsigned long long>(arguments.seeds), static_cast<long long>(steps),
-      static_cast<long long>(generations), static_cast<long long>(displacements), static_cast<long long>(pauses),
-      seconds);
+  absl::PrintF("%d seeds, %d steps, %d generations, %d tokens, %d pauses, %d displacements in %.1f s (%.0f steps/s): ",
+               arguments.seed_count, sum.steps, sum.totals.generations, sum.totals.tokens, sum.totals.pauses,
+               sum.totals.displacements, seconds, static_cast<double>(sum.steps) / seconds);
+  absl::PrintF("every promise kept\n");
   return 0;
 }
 

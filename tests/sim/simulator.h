@@ -4,9 +4,6 @@
 #define FERMATA_TESTS_SIM_SIMULATOR_H_
 
 #include <cstdint>
-#include <map>
-#include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -14,105 +11,75 @@
 #include "engine/core/engine.h"
 #include "tests/fakes/fake_model_runner.h"
 #include "tests/fakes/fake_token_decoder.h"
+#include "tests/sim/bug_planter.h"
 #include "tests/sim/observer.h"
+#include "tests/sim/sim_random.h"
+#include "tests/sim/storm.h"
+#include "tests/sim/trace.h"
+#include "tests/sim/verb_oracle.h"
+#include "tests/sim/violations.h"
 
 namespace fermata {
 
-// Bugs that can be planted between the engine and whoever watches it, to show that the simulation finds them.
-enum class Mutation {
-  kNone,
-  kSwapBlocks,        // a generation computes in another one's block
-  kRepeatToken,       // a token is reported twice
-  kTokenWhilePaused,  // a token of a paused generation is reported
-  kDropFinish,
-  kRepeatFinish,
-  kSkipRevision,
-  kForgetPosition,  // a decode computes the token after the one that is due
-  kWrongAck,        // an acknowledgement counts one token too many
-  kLoseText,
-};
-
 struct SimulatorOptions {
   uint64_t seed = 1;
-  int steps = 400;  // with commands; then everything must come to an end
-  Mutation mutation = Mutation::kNone;
-  bool verbose = false;
+  int steps = 500;  // turns of the loop with commands; then everything must come to an end by itself
+  Bug bug = Bug::kNone;
+  bool verbose = false;  // tells the whole story on the standard output
 };
 
 struct SimulatorResult {
   std::vector<std::string> violations;  // empty: every promise was kept
+  Observer::Totals totals;
   int64_t steps = 0;
-  int64_t generations = 0;
-  int64_t displacements = 0;
-  int64_t pauses = 0;
   uint64_t trace_hash = 0;
+  bool bug_was_planted = false;
 };
 
+// A turn is what the engine's thread does: a boundary with commands, and a step if there is work. After each, the
+// engine's own invariants, the model's findings, an Observer and a VerbOracle are asked. Deterministic.
 class Simulator {
  public:
   explicit Simulator(const SimulatorOptions& options);
 
-  // Runs until the end, or until the first violation.
+  // Runs until the end, or until the first violation. Call it once.
   SimulatorResult Run();
 
+  // The command that runs it again.
+  static std::string ReplayCommand(const SimulatorOptions& options);
+
  private:
-  // What a client knows of a generation that it has asked for.
-  struct Client {
-    GenerationId id;
-    GenerationSpec spec;
-    std::string digest;
-    bool hold = false;
-  };
-
-  static EngineOptions RandomOptions(std::mt19937_64& random);
   FakeModelRunnerOptions RunnerOptions();
-
-  int64_t Uniform(int64_t least, int64_t most);
-  bool OneIn(int64_t n) { return Uniform(1, n) == 1; }
-
-  // Adds a few random commands.
-  void MakeCommands();
-  void MakeEnqueue();
-  void MakeVerb();
-  void MakeReader();
-  GenerationSpec RandomSpec();
-  std::vector<GenerationId> RandomIds();
-  Ticket NextTicket() { return Ticket{++last_ticket_}; }
-
-  // One turn of the engine's loop.
-  void Turn(bool with_commands);
+  void Turn(std::vector<Command> commands);
   void RunBatch(const Batch& batch);
-  void CountReaders(const Report& report);
-  void Observe(Report report, bool is_step);
-  void Mutate(Report& report);
 
-  // No more commands but what lets everything end.
+  // No more commands but Continue, no more faults: everything must finish.
   void LetEverythingEnd();
 
-  bool failed() const { return !violations_.empty(); }
-  void Collect();
+  // Lets time pass: usually a little, sometimes up to the next timer or to just before it.
+  void Advance();
+
+  // True if nothing is wrong so far. Asks the engine and the model too.
+  bool Check();
 
   const SimulatorOptions options_;
-  std::mt19937_64 random_;
+  SimRandom random_;
   const EngineOptions engine_options_;
+  const int64_t fault_period_;  // one step and one row in so many fails; 0: none
+  bool faults_ = false;
   FakeTokenDecoder decoder_;
   FakeModelRunner runner_;
   Engine engine_;
+  Violations violations_;
   Observer observer_;
+  VerbOracle oracle_;
+  Storm storm_;
+  BugPlanter bug_planter_;
+  Trace trace_;
 
   absl::Time now_ = absl::FromUnixSeconds(1700000000);
-  std::vector<Command> commands_;
-  std::vector<Client> clients_;
-  std::map<GenerationKey, int64_t> readers_;  // counted by the engine, as its replies say
-  std::map<Ticket, bool> attach_tickets_;     // of commands whose success counts a reader
   StepOutput output_;
-  int64_t last_ticket_ = 0;
   int64_t steps_ = 0;
-  bool draining_ = false;
-  bool faults_ = false;   // the model fails now and then
-  bool mutated_ = false;  // the bug has been planted
-  TokenSampled last_token_;
-  std::vector<std::string> violations_;
 };
 
 }  // namespace fermata

@@ -1,0 +1,169 @@
+#include "tests/sim/storm.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tests/fakes/fake_token_decoder.h"
+
+namespace fermata {
+namespace {
+
+constexpr int kTurnsOfWeather = 40;  // between storm and lull
+constexpr int kRecent = 12;          // ids that are likely to live
+constexpr int kDrainTurns = 60;      // from the drain to its end
+
+GenerationId IdOf(absl::string_view prefix, int64_t number) {
+  return *GenerationId::Parse(absl::StrCat(prefix, number));
+}
+
+}  // namespace
+
+EngineOptions Storm::RandomOptions(SimRandom& random) {
+  const auto pick = [&](int64_t least, int64_t most) { return static_cast<int32_t>(random.Uniform(least, most)); };
+  EngineOptions options;
+  options.policy = random.OneIn(5) ? SchedulePolicy::kFcfs : SchedulePolicy::kPriority;
+  options.displacement = random.OneIn(4) ? Displacement::kNever : Displacement::kRunning;
+  options.disconnect_lease = absl::Milliseconds(pick(1, 200));
+  options.max_running = pick(1, 6);
+  options.max_queued = pick(1, 12);
+  options.max_live = pick(4, 24);
+  options.max_finished = pick(0, 20);
+  options.finished_age = absl::Milliseconds(pick(10, 1000));
+  options.block_tokens = pick(1, 8);
+  options.block_count = pick(16, 160);
+  options.context_tokens = pick(16, 96);
+  options.step_tokens = pick(1, 40);
+  options.first_revision = pick(1, 1000);
+  return options;
+}
+
+Storm::Storm(const EngineOptions& options, SimRandom& random, Observer& observer, const VerbOracle& oracle)
+    : options_(options),
+      random_(random),
+      observer_(observer),
+      oracle_(oracle),
+      hold_period_(random.Uniform(4, 30)),
+      abort_period_(random.Uniform(1, 6)),
+      timeout_period_(random.Uniform(4, 40)),
+      drain_turn_(random.OneIn(6) ? random.Uniform(100, 400) : 0),
+      aborts_all_(random.OneIn(2)) {}
+
+std::vector<Command> Storm::Commands() {
+  std::vector<Command> commands;
+  ++turn_;
+  const bool lull = turn_ / kTurnsOfWeather % 3 == 2;
+  while (!random_.OneIn(lull ? 2 : 3)) {
+    const int64_t kind = random_.Uniform(0, 19);
+    commands.push_back(kind < 7 ? MakeEnqueue() : kind < 14 ? MakeVerb() : kind < 18 ? MakeReader() : MakeQuestion());
+  }
+  if (drain_turn_ != 0 && turn_ == drain_turn_) commands.push_back(DrainCommand());
+  if (drain_turn_ != 0 && turn_ == drain_turn_ + kDrainTurns && aborts_all_) {
+    commands.push_back(AbortAllCommand{"the drain has lasted too long"});
+  }
+  return commands;
+}
+
+std::vector<Command> Storm::ContinueAll() {
+  std::vector<Command> commands;
+  for (const auto& [key, generation] : observer_.generations()) {
+    if (generation.state != GenerationState::kPaused) continue;
+    commands.push_back(ContinueCommand{NextTicket(), {generation.id}});
+  }
+  return commands;
+}
+
+GenerationSpec Storm::RandomSpec() {
+  GenerationSpec spec;
+  // Now and then one that does not fit.
+  const int64_t half = options_.context_tokens / 2;
+  for (int64_t n = random_.Uniform(1, random_.OneIn(12) ? 2 * half + 4 : half); n > 0; --n) {
+    spec.prompt.push_back(TokenId{static_cast<int32_t>(random_.Index(FakeTokenDecoder::kVocabularySize))});
+  }
+  SamplingParams& sampling = spec.sampling;
+  sampling.max_tokens = static_cast<int32_t>(random_.Uniform(1, half));
+  sampling.seed = static_cast<uint64_t>(random_.Uniform(0, 3));
+  sampling.ignore_eos = random_.OneIn(2);
+  if (random_.OneIn(3)) sampling.stop = {random_.OneIn(2) ? "ab" : "e", "bac", "\xE2\x82\xAC"};
+  if (random_.OneIn(6)) {
+    sampling.stop_token_ids = {TokenId{static_cast<int32_t>(random_.Index(FakeTokenDecoder::kVocabularySize))}};
+  }
+  if (random_.OneIn(5)) sampling.logprobs = static_cast<int32_t>(random_.Uniform(0, 3));
+  spec.priority = RandomPriority();
+  if (random_.OneIn(timeout_period_)) spec.timeout = absl::Milliseconds(random_.Uniform(1, 300));
+  constexpr OnDisconnect kActions[] = {OnDisconnect::kAbort, OnDisconnect::kContinue, OnDisconnect::kPause};
+  spec.on_disconnect = kActions[random_.Index(3)];
+  return spec;
+}
+
+Storm::Request Storm::NewRequest() {
+  Request request;
+  request.id = IdOf("g", static_cast<int64_t>(requests_.size()));
+  request.spec = RandomSpec();
+  request.digest = request.id.value();
+  request.hold = random_.OneIn(hold_period_);
+  // The same for a later retry: an id that was forgotten may be used again.
+  observer_.Expect(request.id, request.spec);
+  requests_.push_back(request);
+  return request;
+}
+
+Command Storm::MakeEnqueue() {
+  const bool again = !requests_.empty() && random_.OneIn(8);
+  Request request = again ? requests_[random_.Index(requests_.size())] : NewRequest();
+  if (again && random_.OneIn(3)) request.digest += "with another body";
+  return EnqueueCommand{.ticket = NextTicket(),
+                        .id = request.id,
+                        .spec = request.spec,
+                        .body_digest = request.digest,
+                        .hold = request.hold,
+                        .attach_reader = random_.OneIn(2)};
+}
+
+GenerationId Storm::RandomId() {
+  const int64_t count = static_cast<int64_t>(requests_.size());
+  if (random_.OneIn(30)) return IdOf("nobody", 0);
+  if (count == 0 || random_.OneIn(30)) return IdOf("g", count);  // too early
+  const int64_t oldest = random_.OneIn(10) ? 0 : std::max<int64_t>(0, count - kRecent);
+  return requests_[random_.Uniform(oldest, count - 1)].id;
+}
+
+std::vector<GenerationId> Storm::RandomIds() {
+  std::vector<GenerationId> ids;
+  for (int64_t n = random_.OneIn(5) ? random_.Uniform(0, 8) : 1; n > 0; --n) ids.push_back(RandomId());
+  return ids;
+}
+
+Command Storm::MakeVerb() {
+  const int64_t kind = random_.Uniform(0, 9);
+  if (kind < 3) return PreemptCommand{NextTicket(), RandomIds(), random_.OneIn(2) ? "" : "somebody else's turn"};
+  if (kind < 7) return ContinueCommand{NextTicket(), RandomIds()};
+  if (kind < 9) return SetPriorityCommand{NextTicket(), RandomIds(), RandomPriority()};
+  if (random_.OneIn(abort_period_)) return AbortCommand{NextTicket(), RandomIds(), random_.OneIn(2) ? "" : "enough"};
+  return ContinueCommand{NextTicket(), RandomIds()};
+}
+
+Command Storm::MakeReader() {
+  const std::vector<GenerationKey> with_readers = oracle_.WithReaders();
+  if (random_.OneIn(2) && !with_readers.empty()) return DetachCommand{with_readers[random_.Index(with_readers.size())]};
+  // One that perhaps never had a reader, or is not known.
+  if (random_.OneIn(10))
+    return DetachCommand{GenerationKey{random_.Uniform(-1, static_cast<int64_t>(requests_.size()))}};
+  return AttachCommand{NextTicket(), RandomId(), random_.OneIn(3) ? random_.Uniform(-1, 8) : 0};
+}
+
+Command Storm::MakeQuestion() {
+  if (random_.OneIn(3)) return GetEngineCommand{NextTicket()};
+  if (random_.OneIn(2)) return GetGenerationCommand{NextTicket(), RandomId()};
+  ListGenerationsCommand list;
+  list.ticket = NextTicket();
+  list.after = GenerationKey{random_.Uniform(-1, static_cast<int64_t>(requests_.size()))};
+  list.page_size = static_cast<int32_t>(random_.Uniform(1, 8));
+  if (random_.OneIn(2)) {
+    list.states = {static_cast<GenerationState>(random_.Uniform(1, kGenerationStateCount - 1)),
+                   GenerationState::kRunning};
+  }
+  return list;
+}
+
+}  // namespace fermata

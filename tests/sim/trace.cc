@@ -1,0 +1,118 @@
+#include "tests/sim/trace.h"
+
+#include <cstdio>
+#include <variant>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace fermata {
+namespace {
+
+std::string Ids(const std::vector<GenerationId>& ids) {
+  return absl::StrJoin(ids, ",", [](std::string* out, const GenerationId& id) { out->append(id.value()); });
+}
+
+std::string Line(const EnqueueCommand& command) {
+  const SamplingParams& sampling = command.spec.sampling;
+  return absl::StrCat("Enqueue ", command.id.value(), " body=", command.body_digest,
+                      " prompt=", command.spec.prompt.size(), " max_tokens=", sampling.max_tokens,
+                      " seed=", sampling.seed, " priority=", command.spec.priority, command.hold ? " hold" : "",
+                      command.attach_reader ? " reader" : "",
+                      " on_disconnect=", static_cast<int>(command.spec.on_disconnect),
+                      " timeout=", absl::FormatDuration(command.spec.timeout));
+}
+
+std::string Line(const PreemptCommand& command) { return absl::StrCat("Preempt ", Ids(command.ids)); }
+std::string Line(const ContinueCommand& command) { return absl::StrCat("Continue ", Ids(command.ids)); }
+std::string Line(const AbortCommand& command) { return absl::StrCat("Abort ", Ids(command.ids)); }
+std::string Line(const SetPriorityCommand& command) {
+  return absl::StrCat("SetPriority ", Ids(command.ids), " to ", command.priority);
+}
+std::string Line(const AttachCommand& command) {
+  return absl::StrCat("Attach ", command.id.value(), " at ", command.offset);
+}
+std::string Line(const DetachCommand& command) { return absl::StrCat("Detach #", Value(command.key)); }
+std::string Line(const GetGenerationCommand& command) { return absl::StrCat("Get ", command.id.value()); }
+std::string Line(const ListGenerationsCommand& command) {
+  return absl::StrCat("List after #", Value(command.after), " page_size=", command.page_size);
+}
+std::string Line(const GetEngineCommand&) { return "GetEngine"; }
+std::string Line(const DrainCommand&) { return "Drain"; }
+std::string Line(const AbortAllCommand& command) { return absl::StrCat("AbortAll ", command.reason); }
+
+std::string Line(const StateChanged& event) {
+  return absl::StrCat("#", Value(event.key), event.info.has_value() ? " " : "",
+                      event.info.has_value() ? event.info->id.value() : "", " ", Name(event.from), " -> ",
+                      Name(event.to), " by ", Name(event.cause));
+}
+std::string Line(const TokenSampled& event) {
+  return absl::StrCat("#", Value(event.key), " token ", event.offset, " is ", Value(event.token), " \"",
+                      absl::CEscape(event.text), "\"");
+}
+std::string Line(const TextReleased& event) {
+  return absl::StrCat("#", Value(event.key), " text \"", absl::CEscape(event.text), "\"");
+}
+std::string Line(const Progress& event) {
+  return absl::StrCat("#", Value(event.key), " prefilled ", event.prefilled_token_count, ", output ",
+                      event.output_token_count);
+}
+std::string Line(const PriorityChanged& event) {
+  return absl::StrCat("#", Value(event.key), " has priority ", event.priority);
+}
+
+std::string Line(const std::vector<OperationResult>& results) {
+  std::string line;
+  for (const OperationResult& result : results) {
+    absl::StrAppend(&line, " ", result.id.value(), "=", absl::StatusCodeToString(result.status.code()));
+    if (!result.generation.has_value()) continue;
+    absl::StrAppend(&line, ",", Name(result.generation->state), ",", result.generation->usage.output_token_count);
+  }
+  return line;
+}
+std::string Line(const GenerationPage& page) { return absl::StrCat(" a page of ", page.generations.size()); }
+std::string Line(const EngineInfo& info) { return absl::StrCat(" ", info.block_free_count, " blocks free"); }
+
+}  // namespace
+
+std::string Describe(const Command& command) {
+  return std::visit([](const auto& typed) { return Line(typed); }, command);
+}
+
+std::string Describe(const BatchSlice& slice) {
+  return absl::StrCat("#", Value(slice.key), " computes ", slice.token_count, " from ", slice.first_position,
+                      slice.sample ? ", samples" : "");
+}
+
+std::string Describe(const Event& event) {
+  return std::visit([](const auto& typed) { return Line(typed); }, event);
+}
+
+std::string Describe(const Reply& reply) {
+  return absl::StrCat("reply ", static_cast<int64_t>(reply.ticket), ":",
+                      std::visit([](const auto& typed) { return Line(typed); }, reply.result));
+}
+
+void Trace::Add(absl::string_view line) {
+  for (const char c : line) hash_ = (hash_ ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  hash_ = (hash_ ^ static_cast<unsigned char>('\n')) * 1099511628211u;
+  if (verbose_) std::printf("%.*s\n", static_cast<int>(line.size()), line.data());
+}
+
+void Trace::Add(const std::vector<Command>& commands) {
+  for (const Command& command : commands) Add(absl::StrCat("  > ", Describe(command)));
+}
+
+void Trace::Add(const Batch& batch) {
+  Add(absl::StrCat("step ", batch.step));
+  for (const BatchSlice& slice : batch.slices) Add(absl::StrCat("  = ", Describe(slice)));
+}
+
+void Trace::Add(const Report& report) {
+  for (const Event& event : report.events) Add(absl::StrCat("  < ", Describe(event)));
+  for (const Reply& reply : report.replies) Add(absl::StrCat("  < ", Describe(reply)));
+  for (const GenerationKey key : report.forgotten) Add(absl::StrCat("  < #", Value(key), " is forgotten"));
+}
+
+}  // namespace fermata

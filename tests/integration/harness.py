@@ -165,6 +165,6 @@ class Server:
         self.process.send_signal(signal_number)
 
 
-def run(*command, timeout=PATIENCE_S):
+def run(*command, timeout=PATIENCE_S, env=None):
     """The finished process: exit code, stdout, stderr as text."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=env)

@@ -63,7 +63,8 @@ class HoldingTest(unittest.TestCase):
         code = (f'import sys; sys.path.insert(0, {sys.path[0]!r}); import harness\n'
                 f'client = harness.Client({self.server.data_address!r})\n'
                 f'what = harness.spec({STORY!r}, 1500)\n'
-                'for message in client.data("Generate", generation_id="orphan", spec=what): print("message", flush=True)\n')
+                'for message in client.data("Generate", generation_id="orphan", spec=what):\n'
+                '    print("message", flush=True)\n')
         child = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
         for _ in range(5):
             self.assertEqual(child.stdout.readline(), b'message\n')

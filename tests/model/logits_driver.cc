@@ -1,0 +1,77 @@
+#include "tests/model/logits_driver.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/model/gguf_tokenizer.h"
+#include "glog/logging.h"
+
+namespace fermata {
+namespace {
+
+template <typename T>
+T Must(absl::StatusOr<T> value) {
+  CHECK(value.ok()) << value.status();
+  return *std::move(value);
+}
+
+}  // namespace
+
+LogitsDriver::LogitsDriver(const std::string& path, const kernels::CpuBackendOptions& backend_options)
+    : file_(Must(GgufFile::Open(path))),
+      config_(Must(ReadLlamaConfig(*file_, Must(MakeTokenizer(*file_))->vocabulary_size()))),
+      backend_(backend_options),
+      weights_(Must(LoadLlamaWeights(*file_, config_, backend_))),
+      transformer_(Must(Transformer::Create(config_, weights_, backend_, kMaxRows, /*max_outputs=*/kMaxRows))) {
+  const absl::Status kv = backend_.AllocateKv({.block_count = kBlockCount,
+                                               .block_tokens = kBlockTokens,
+                                               .layer_count = config_.layer_count,
+                                               .kv_head_count = config_.kv_head_count,
+                                               .head_size = config_.head_size});
+  CHECK(kv.ok()) << kv;
+}
+
+ForcedSequence LogitsDriver::Begin(const std::vector<int32_t>& tokens, int32_t first_output) {
+  ForcedSequence sequence;
+  sequence.tokens = tokens;
+  sequence.first_output = first_output;
+  for (size_t covered = 0; covered < tokens.size(); covered += kBlockTokens) {
+    CHECK_GT(next_block_, 0) << "the test's pool is too small";
+    sequence.blocks.push_back(--next_block_);
+  }
+  return sequence;
+}
+
+void LogitsDriver::Step(const std::vector<ForcedSequence*>& sequences, const std::vector<int32_t>& counts) {
+  std::vector<int32_t> tokens;
+  std::vector<kernels::Segment> segments;
+  std::vector<int32_t> output_rows;
+  std::vector<ForcedSequence*> output_owners;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    ForcedSequence& sequence = *sequences[i];
+    segments.push_back({.first_row = static_cast<int32_t>(tokens.size()),
+                        .row_count = counts[i],
+                        .first_position = sequence.computed,
+                        .blocks = sequence.blocks.data()});
+    for (int32_t n = 0; n < counts[i]; ++n, ++sequence.computed) {
+      if (sequence.computed >= sequence.first_output) {
+        output_rows.push_back(static_cast<int32_t>(tokens.size()));
+        output_owners.push_back(&sequence);
+      }
+      tokens.push_back(sequence.tokens[sequence.computed]);
+    }
+  }
+  const absl::Span<const float> logits = Must(transformer_->Forward(tokens, segments, output_rows));
+  for (size_t n = 0; n < output_owners.size(); ++n) {
+    const absl::Span<const float> row = logits.subspan(n * config_.vocabulary_size, config_.vocabulary_size);
+    output_owners[n]->logits.emplace_back(row.begin(), row.end());
+  }
+}
+
+void LogitsDriver::Run(ForcedSequence& sequence, int32_t chunk) {
+  while (sequence.computed < static_cast<int32_t>(sequence.tokens.size())) {
+    Step({&sequence}, {std::min(chunk, static_cast<int32_t>(sequence.tokens.size()) - sequence.computed)});
+  }
+}
+
+}  // namespace fermata

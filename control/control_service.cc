@@ -7,7 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "control/engine_conversion.h"
+#include "control/keep_alive_stream.h"
 #include "control/request_checks.h"
+#include "control/verb_conversion.h"
 #include "engine/serving/generation_conversion.h"
 #include "engine/serving/spec_conversion.h"
 #include "engine/serving/status.h"
@@ -42,8 +44,9 @@ grpc::ServerUnaryReactor* Submit(EngineRuntime& runtime, grpc::CallbackServerCon
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const absl::Status sent = runtime.Submit(
       std::move(command), [reactor, fill = std::move(fill)](const Reply* reply, std::shared_ptr<TokenLog>) {
-        reactor->Finish(
-            ToGrpcStatus(reply == nullptr ? absl::UnavailableError("the server is shutting down") : fill(*reply)));
+        absl::Status status = absl::UnavailableError("the server is shutting down");
+        if (reply != nullptr) status = reply->status.ok() ? fill(*reply) : reply->status;
+        reactor->Finish(ToGrpcStatus(status));
       });
   if (!sent.ok()) reactor->Finish(ToGrpcStatus(sent));
   return reactor;
@@ -51,10 +54,22 @@ grpc::ServerUnaryReactor* Submit(EngineRuntime& runtime, grpc::CallbackServerCon
 
 // For the verbs whose RPC is OK whatever their ids' results are.
 template <typename TypedCommand>
-grpc::ServerUnaryReactor* SubmitVerb(EngineRuntime& runtime, grpc::CallbackServerContext* context, TypedCommand command,
-                                     v1::OperationResults* response) {
-  return Submit(runtime, context, std::move(command), [response](const Reply& reply) {
+grpc::ServerUnaryReactor* SubmitVerb(EngineRuntime& runtime, grpc::CallbackServerContext* context,
+                                     absl::StatusOr<TypedCommand> command, v1::OperationResults* response) {
+  if (!command.ok()) return FinishNow(context, command.status());
+  return Submit(runtime, context, *std::move(command), [response](const Reply& reply) {
     FillResults(reply, response);
+    return absl::OkStatus();
+  });
+}
+
+// For what is answered by a session.
+template <typename TypedCommand>
+grpc::ServerUnaryReactor* SubmitForSession(EngineRuntime& runtime, grpc::CallbackServerContext* context,
+                                           absl::StatusOr<TypedCommand> command, v1::Session* response) {
+  if (!command.ok()) return FinishNow(context, command.status());
+  return Submit(runtime, context, *std::move(command), [response](const Reply& reply) {
+    ToProto(std::get<SessionInfo>(reply.result), response);
     return absl::OkStatus();
   });
 }
@@ -82,58 +97,35 @@ class RefusingReactor : public Reactor {
 
 grpc::ServerUnaryReactor* ControlService::Enqueue(grpc::CallbackServerContext* context,
                                                   const v1::EnqueueRequest* request, v1::Generation* response) {
-  const absl::Status served = CheckServed(*request);
-  if (!served.ok()) return FinishNow(context, served);
-  const absl::StatusOr<GenerationId> id = ToNewGenerationId(request->generation_id());
-  if (!id.ok()) return FinishNow(context, id.status());
-  absl::StatusOr<GenerationSpec> spec = ToGenerationSpec(request->spec(), OnDisconnect::kContinue, text_);
-  if (!spec.ok()) return FinishNow(context, spec.status());
-  return SubmitForOne(runtime_, context,
-                      EnqueueCommand{.id = *id,
-                                     .spec = *std::move(spec),
-                                     .body_digest = DigestBody(request->spec(), request->hold()),
-                                     .hold = request->hold()},
-                      response);
+  absl::StatusOr<EnqueueCommand> command = ToCommand(*request, text_);
+  if (!command.ok()) return FinishNow(context, command.status());
+  return SubmitForOne(runtime_, context, *std::move(command), response);
 }
 
 grpc::ServerUnaryReactor* ControlService::Preempt(grpc::CallbackServerContext* context,
                                                   const v1::PreemptRequest* request, v1::OperationResults* response) {
-  absl::Status status = CheckServed(*request);
-  if (status.ok()) status = CheckReason(request->reason());
-  absl::StatusOr<std::vector<GenerationId>> ids = ParseIds(request->generation_ids(), kMaxIds);
-  if (status.ok()) status = ids.status();
-  if (!status.ok()) return FinishNow(context, status);
-  return SubmitVerb(runtime_, context, PreemptCommand{.ids = *std::move(ids), .reason = request->reason()}, response);
+  return SubmitVerb(runtime_, context, ToCommand(*request), response);
 }
 
 grpc::ServerUnaryReactor* ControlService::Continue(grpc::CallbackServerContext* context,
                                                    const v1::ContinueRequest* request, v1::OperationResults* response) {
-  absl::Status status = CheckServed(*request);
-  absl::StatusOr<std::vector<GenerationId>> ids = ParseIds(request->generation_ids(), kMaxIds);
-  if (status.ok()) status = ids.status();
-  if (!status.ok()) return FinishNow(context, status);
-  return SubmitVerb(runtime_, context, ContinueCommand{.ids = *std::move(ids)}, response);
+  return SubmitVerb(runtime_, context, ToCommand(*request, text_), response);
 }
 
 grpc::ServerUnaryReactor* ControlService::Abort(grpc::CallbackServerContext* context, const v1::AbortRequest* request,
                                                 v1::OperationResults* response) {
-  absl::Status status = CheckServed(*request);
-  if (status.ok()) status = CheckReason(request->reason());
-  absl::StatusOr<std::vector<GenerationId>> ids = ParseIds(request->generation_ids(), kMaxIds);
-  if (status.ok()) status = ids.status();
-  if (!status.ok()) return FinishNow(context, status);
-  return SubmitVerb(runtime_, context, AbortCommand{.ids = *std::move(ids), .reason = request->reason()}, response);
+  return SubmitVerb(runtime_, context, ToCommand(*request), response);
 }
 
 grpc::ServerUnaryReactor* ControlService::SetPriority(grpc::CallbackServerContext* context,
                                                       const v1::SetPriorityRequest* request,
                                                       v1::OperationResults* response) {
-  absl::Status status = CheckServed(*request);
-  absl::StatusOr<std::vector<GenerationId>> ids = ParseIds(request->generation_ids(), kMaxIds);
-  if (status.ok()) status = ids.status();
-  if (!status.ok()) return FinishNow(context, status);
-  return SubmitVerb(runtime_, context, SetPriorityCommand{.ids = *std::move(ids), .priority = request->priority()},
-                    response);
+  return SubmitVerb(runtime_, context, ToCommand(*request), response);
+}
+
+grpc::ServerUnaryReactor* ControlService::Apply(grpc::CallbackServerContext* context, const v1::ApplyRequest* request,
+                                                v1::OperationResults* response) {
+  return SubmitVerb(runtime_, context, ToCommand(*request, text_), response);
 }
 
 grpc::ServerUnaryReactor* ControlService::GetGeneration(grpc::CallbackServerContext* context,
@@ -165,30 +157,24 @@ grpc::ServerUnaryReactor* ControlService::GetEngine(grpc::CallbackServerContext*
   });
 }
 
-grpc::ServerUnaryReactor* ControlService::Apply(grpc::CallbackServerContext* context, const v1::ApplyRequest*,
-                                                v1::OperationResults*) {
-  return FinishNow(context, NotServedYet("Apply"));
-}
-
 grpc::ServerWriteReactor<v1::WatchResponse>* ControlService::Watch(grpc::CallbackServerContext*,
                                                                    const v1::WatchRequest*) {
   return new RefusingReactor<grpc::ServerWriteReactor<v1::WatchResponse>>(NotServedYet("Watch"));
 }
 
 grpc::ServerUnaryReactor* ControlService::OpenSession(grpc::CallbackServerContext* context,
-                                                      const v1::OpenSessionRequest*, v1::Session*) {
-  return FinishNow(context, NotServedYet("OpenSession"));
+                                                      const v1::OpenSessionRequest* request, v1::Session* response) {
+  return SubmitForSession(runtime_, context, ToCommand(*request), response);
 }
 
 grpc::ServerBidiReactor<v1::KeepSessionAliveRequest, v1::Session>* ControlService::KeepSessionAlive(
     grpc::CallbackServerContext*) {
-  return new RefusingReactor<grpc::ServerBidiReactor<v1::KeepSessionAliveRequest, v1::Session>>(
-      NotServedYet("KeepSessionAlive"));
+  return KeepAliveStream::Create(runtime_);
 }
 
 grpc::ServerUnaryReactor* ControlService::CloseSession(grpc::CallbackServerContext* context,
-                                                       const v1::CloseSessionRequest*, v1::Session*) {
-  return FinishNow(context, NotServedYet("CloseSession"));
+                                                       const v1::CloseSessionRequest* request, v1::Session* response) {
+  return SubmitForSession(runtime_, context, ToCommand(*request), response);
 }
 
 }  // namespace fermata

@@ -16,7 +16,6 @@ namespace fermata {
 // refused with UNIMPLEMENTED and its name.
 class ControlService : public v1::ControlService::CallbackService {
  public:
-  static constexpr int kMaxIds = 10000;
   static constexpr int kMaxPageSize = 1000;
 
   // Borrows both.
@@ -32,6 +31,8 @@ class ControlService : public v1::ControlService::CallbackService {
                                   v1::OperationResults* response) override;
   grpc::ServerUnaryReactor* SetPriority(grpc::CallbackServerContext* context, const v1::SetPriorityRequest* request,
                                         v1::OperationResults* response) override;
+  grpc::ServerUnaryReactor* Apply(grpc::CallbackServerContext* context, const v1::ApplyRequest* request,
+                                  v1::OperationResults* response) override;
   grpc::ServerUnaryReactor* GetGeneration(grpc::CallbackServerContext* context, const v1::GetGenerationRequest* request,
                                           v1::Generation* response) override;
   grpc::ServerUnaryReactor* ListGenerations(grpc::CallbackServerContext* context,
@@ -40,17 +41,16 @@ class ControlService : public v1::ControlService::CallbackService {
   grpc::ServerUnaryReactor* GetEngine(grpc::CallbackServerContext* context, const v1::GetEngineRequest* request,
                                       v1::Engine* response) override;
 
-  // Not served yet.
-  grpc::ServerUnaryReactor* Apply(grpc::CallbackServerContext* context, const v1::ApplyRequest* request,
-                                  v1::OperationResults* response) override;
-  grpc::ServerWriteReactor<v1::WatchResponse>* Watch(grpc::CallbackServerContext* context,
-                                                     const v1::WatchRequest* request) override;
   grpc::ServerUnaryReactor* OpenSession(grpc::CallbackServerContext* context, const v1::OpenSessionRequest* request,
                                         v1::Session* response) override;
   grpc::ServerBidiReactor<v1::KeepSessionAliveRequest, v1::Session>* KeepSessionAlive(
       grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* CloseSession(grpc::CallbackServerContext* context, const v1::CloseSessionRequest* request,
                                          v1::Session* response) override;
+
+  // Not served yet.
+  grpc::ServerWriteReactor<v1::WatchResponse>* Watch(grpc::CallbackServerContext* context,
+                                                     const v1::WatchRequest* request) override;
 
  private:
   EngineRuntime& runtime_;

@@ -15,71 +15,7 @@ namespace {
 constexpr size_t kMaxReasonBytes = 256;
 constexpr int kDefaultPageSize = 100;
 
-// Fields that sessions and leases need.
-template <typename Request>
-absl::Status CheckSession(const Request& request) {
-  if (!request.session_id().empty()) return NotServedYet("session_id");
-  if (request.epoch() != 0) return NotServedYet("epoch");
-  return absl::OkStatus();
-}
-
-template <typename Request>
-absl::Status CheckLease(const Request& request) {
-  if (request.has_lease()) return NotServedYet("lease");
-  switch (request.on_lease_expiry()) {
-    case v1::OnLeaseExpiry::ON_LEASE_EXPIRY_UNSPECIFIED:
-      break;
-    case v1::OnLeaseExpiry::CONTINUE:
-    case v1::OnLeaseExpiry::ABORT:
-      return NotServedYet("on_lease_expiry");
-    default:
-      return absl::InvalidArgumentError(absl::StrCat("on_lease_expiry is ", static_cast<int>(request.on_lease_expiry()),
-                                                     "; allowed is CONTINUE or ABORT"));
-  }
-  return CheckSession(request);
-}
-
-absl::Status CheckTier(v1::KvTier::Tier tier) {
-  switch (tier) {
-    case v1::KvTier::KV_TIER_UNSPECIFIED:
-      return absl::OkStatus();
-    case v1::KvTier::DEVICE:
-    case v1::KvTier::HOST:
-    case v1::KvTier::DISK:
-      return NotServedYet("tier");
-    default:
-      return absl::InvalidArgumentError(
-          absl::StrCat("tier is ", static_cast<int>(tier), "; allowed is DEVICE, HOST or DISK"));
-  }
-}
-
 }  // namespace
-
-absl::Status CheckServed(const v1::EnqueueRequest& request) { return CheckLease(request); }
-
-absl::Status CheckServed(const v1::PreemptRequest& request) {
-  if (request.has_selector()) return NotServedYet("selector");
-  const absl::Status tier = CheckTier(request.tier());
-  return tier.ok() ? CheckLease(request) : tier;
-}
-
-absl::Status CheckServed(const v1::ContinueRequest& request) {
-  if (request.has_selector()) return NotServedYet("selector");
-  if (request.has_append()) return NotServedYet("append");
-  if (!request.append_id().empty()) return NotServedYet("append_id");
-  if (request.has_max_tokens()) return NotServedYet("max_tokens");
-  return CheckSession(request);
-}
-
-absl::Status CheckServed(const v1::AbortRequest& request) {
-  if (request.has_selector()) return NotServedYet("selector");
-  return CheckSession(request);
-}
-
-absl::Status CheckServed(const v1::SetPriorityRequest& request) {
-  if (request.has_selector()) return NotServedYet("selector");
-  return CheckSession(request);
-}
 
 absl::StatusOr<std::vector<GenerationId>> ParseIds(const google::protobuf::RepeatedPtrField<std::string>& ids,
                                                    int limit) {

@@ -14,13 +14,6 @@
 
 namespace fermata {
 
-// UNIMPLEMENTED naming the first field that is set and not served yet; INVALID_ARGUMENT if its value never will be.
-absl::Status CheckServed(const v1::EnqueueRequest& request);
-absl::Status CheckServed(const v1::PreemptRequest& request);
-absl::Status CheckServed(const v1::ContinueRequest& request);
-absl::Status CheckServed(const v1::AbortRequest& request);
-absl::Status CheckServed(const v1::SetPriorityRequest& request);
-
 // INVALID_ARGUMENT for none or more than `limit` of them, or for one that is malformed, which is named.
 absl::StatusOr<std::vector<GenerationId>> ParseIds(const google::protobuf::RepeatedPtrField<std::string>& ids,
                                                    int limit);

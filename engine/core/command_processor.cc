@@ -1,30 +1,20 @@
 #include "engine/core/command_processor.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "engine/core/apply_judge.h"
+#include "engine/core/check.h"
+#include "engine/core/verb_rules.h"
 
 namespace fermata {
 namespace {
-
-absl::Status UnknownId(const GenerationId& id) {
-  return absl::NotFoundError(absl::StrCat("generation \"", id.value(), "\" is not known, or no longer kept"));
-}
-
-absl::Status AlreadyFinished(const Generation& generation, absl::string_view verb) {
-  return absl::FailedPreconditionError(
-      absl::StrCat("generation \"", generation.id.value(), "\" is FINISHED: ", verb, " needs a live one"));
-}
-
-std::vector<OperationResult> One(OperationResult result) {
-  std::vector<OperationResult> results;
-  results.push_back(std::move(result));
-  return results;
-}
 
 bool Matches(const Generation& generation, const ListGenerationsCommand& filter) {
   return (filter.states.empty() || absl::c_linear_search(filter.states, generation.state())) &&
@@ -39,78 +29,96 @@ void CommandProcessor::Apply(Command command) {
 }
 
 void CommandProcessor::On(EnqueueCommand& command) {
-  // A known id comes before every limit: a retry must find what the first attempt made, also when full or draining.
-  OperationResult result;
+  if (Refused(command.ticket, command.caller)) return;
+  std::vector<OperationResult> results;
+  Do(command, &results);
+  Answer(command.ticket, std::move(results));
+}
+
+template <typename Verb>
+void CommandProcessor::OnVerb(Verb& command) {
+  if (Refused(command.ticket, command.caller) || TooMany(command.ticket, Resolve(command))) return;
+  std::vector<OperationResult> results;
+  Do(command, &results);
+  Answer(command.ticket, std::move(results));
+}
+
+void CommandProcessor::On(PreemptCommand& command) { OnVerb(command); }
+void CommandProcessor::On(ContinueCommand& command) { OnVerb(command); }
+void CommandProcessor::On(AbortCommand& command) { OnVerb(command); }
+void CommandProcessor::On(SetPriorityCommand& command) { OnVerb(command); }
+
+void CommandProcessor::On(ApplyCommand& command) {
+  if (Refused(command.ticket, command.caller)) return;
+  for (Operation& operation : command.operations) {
+    std::visit([&](auto& verb) { verb.caller = command.caller; }, operation);
+  }
+  std::vector<OperationResult> judged = ApplyJudge(state_).JudgeAll(command.operations);
+  if (TooMany(command.ticket, static_cast<int64_t>(judged.size()))) return;
+  const auto failed = absl::c_find_if(judged, [](const OperationResult& result) { return !result.status.ok(); });
+  if (command.atomic && failed != judged.end()) {
+    const absl::Status others = absl::AbortedError(
+        absl::StrCat("not done: nothing of this Apply was, because of generation \"", failed->id.value(), "\""));
+    for (auto it = judged.begin(); it != judged.end(); ++it) {
+      if (it != failed) it->status = others;
+    }
+    Answer(command.ticket, std::move(judged));
+    return;
+  }
+  std::vector<OperationResult> results;
+  results.reserve(judged.size());
+  for (Operation& operation : command.operations) {
+    // By a selector it is resolved again: on what those before have made of it.
+    std::visit(
+        [&](auto& verb) {
+          if constexpr (!std::is_same_v<std::decay_t<decltype(verb)>, EnqueueCommand>) Resolve(verb);
+          Do(verb, &results);
+        },
+        operation);
+  }
+  FERMATA_CHECK(results.size() == judged.size());
+  Answer(command.ticket, std::move(results));
+}
+
+bool CommandProcessor::Refused(Ticket ticket, const Caller& caller) {
+  absl::Status status = state_.sessions.Check(caller);
+  if (status.ok()) return false;
+  state_.journal.Record(Reply{.ticket = ticket, .status = std::move(status)});
+  return true;
+}
+
+bool CommandProcessor::TooMany(Ticket ticket, int64_t count) {
+  if (count <= kMaxSelected) return false;
+  state_.journal.Record(Reply{
+      .ticket = ticket,
+      .status = absl::FailedPreconditionError(absl::StrCat(count, " generations are meant; at most ", kMaxSelected,
+                                                           " are allowed at once: choose more narrowly"))});
+  return true;
+}
+
+void CommandProcessor::Answer(Ticket ticket, std::vector<OperationResult> results) {
+  state_.journal.Record(Reply{.ticket = ticket, .result = std::move(results)});
+}
+
+template <typename Verb>
+int64_t CommandProcessor::Resolve(Verb& command) const {
+  if (command.selector.has_value()) command.ids = Select(state_, *command.selector);
+  return static_cast<int64_t>(command.ids.size());
+}
+
+void CommandProcessor::Do(EnqueueCommand& command, std::vector<OperationResult>* results) {
+  OperationResult& result = results->emplace_back();
   result.id = command.id;
   Generation* generation = state_.table.Find(command.id);
+  Standing standing = generation == nullptr ? Standing() : StandingOf(*generation);
+  result.status = Judge(command, state_, OccupancyOf(state_), standing);
+  if (!result.status.ok()) return;
   if (generation == nullptr) {
-    result.status = CheckNew(command);
-    if (result.status.ok()) {
-      generation = &Create(command);
-      result.created = true;
-    }
-  } else if (generation->body_digest != command.body_digest) {
-    result.status = absl::AlreadyExistsError(
-        absl::StrCat("generation \"", command.id.value(), "\" exists already, with another body"));
+    generation = &Create(command);
+    result.created = true;
   }
-  if (result.status.ok()) {
-    if (command.attach_reader) AddReader(*generation);
-    result.generation = generation->Describe(state_.journal.now());
-  }
-  state_.journal.Record(Reply{.ticket = command.ticket, .result = One(std::move(result))});
-}
-
-absl::Status CommandProcessor::CheckNew(const EnqueueCommand& command) const {
-  // Before all else: whoever is refused for this may succeed elsewhere, whatever the rest says.
-  if (state_.counters.draining) {
-    return absl::UnavailableError(
-        absl::StrCat("generation \"", command.id.value(), "\" is refused: the server is draining"));
-  }
-  const absl::Status fits = CheckFits(command);
-  return fits.ok() ? CheckRoom(command) : fits;
-}
-
-absl::Status CommandProcessor::CheckFits(const EnqueueCommand& command) const {
-  const std::string& id = command.id.value();
-  const int64_t prompt_tokens = static_cast<int64_t>(command.spec.prompt.size());
-  // In 64 bits: max_tokens may be as large as an int32 can be.
-  const int64_t max_tokens = command.spec.sampling.max_tokens;
-  if (id.empty()) return absl::InvalidArgumentError("generation_id is empty");
-  if (prompt_tokens < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("generation \"", id, "\": the prompt has no tokens; at least 1 is needed"));
-  }
-  if (max_tokens < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("generation \"", id, "\": max_tokens is ", max_tokens, "; at least 1 is needed"));
-  }
-  const int64_t tokens = prompt_tokens + max_tokens;
-  if (tokens > state_.options.context_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("generation \"", id, "\": ", prompt_tokens,
-                                                   " prompt tokens and max_tokens=", max_tokens, " are ", tokens,
-                                                   "; --context_tokens allows ", state_.options.context_tokens));
-  }
-  if (state_.BlockCountFor(tokens) > state_.pool.block_count()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("generation \"", id, "\": ", prompt_tokens, " prompt tokens and max_tokens=", max_tokens, " need ",
-                     state_.BlockCountFor(tokens), " KV blocks; the whole device pool (--kv_bytes) has ",
-                     state_.pool.block_count()));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CommandProcessor::CheckRoom(const EnqueueCommand& command) const {
-  if (state_.live_count() >= state_.options.max_live) {
-    return absl::ResourceExhaustedError(absl::StrCat("generation \"", command.id.value(), "\" is refused: --max_live=",
-                                                     state_.options.max_live, " generations are live"));
-  }
-  // One that is held does not wait in the queue.
-  if (!command.hold && state_.queued.size() >= state_.options.max_queued) {
-    return absl::ResourceExhaustedError(absl::StrCat("generation \"", command.id.value(),
-                                                     "\" is refused: --max_queued=", state_.options.max_queued,
-                                                     " generations are queued"));
-  }
-  return absl::OkStatus();
+  if (command.attach_reader) AddReader(*generation);
+  result.generation = generation->Describe(state_.journal.now());
 }
 
 Generation& CommandProcessor::Create(EnqueueCommand& command) {
@@ -119,58 +127,84 @@ Generation& CommandProcessor::Create(EnqueueCommand& command) {
   generation.spec = std::move(command.spec);
   generation.context = std::exchange(generation.spec.prompt, {});
   generation.prompt_token_count = static_cast<int32_t>(generation.context.size());
-  life_cycle_.Begin(generation, command.hold);
+  std::optional<ControlHold> hold;
+  if (command.hold) hold = ControlHold{.lease = command.lease, .session_id = command.caller.session_id};
+  life_cycle_.Begin(generation, hold);
   return generation;
 }
 
-void CommandProcessor::On(PreemptCommand& command) {
-  ForEach(command.ticket, command.ids, [&](Generation& generation) {
-    if (!generation.live()) return AlreadyFinished(generation, "Preempt");
-    life_cycle_.HoldByControl(generation, command.reason);
-    return absl::OkStatus();
+void CommandProcessor::Do(PreemptCommand& command, std::vector<OperationResult>* results) {
+  ForEach(command, results, [&](Generation& generation) {
+    ControlHold hold = {command.reason, command.lease, command.caller.session_id};
+    // What holds an operator's pause is the operator: a session's lease does not end it.
+    const bool owns = !generation.pause.by_control || command.caller.session_id.empty() ||
+                      command.caller.session_id == generation.pause.session_id;
+    if (!owns) hold.lease = Lease();
+    life_cycle_.HoldByControl(generation, hold);
   });
 }
 
-void CommandProcessor::On(ContinueCommand& command) {
-  ForEach(command.ticket, command.ids, [&](Generation& generation) {
-    if (!generation.live()) return AlreadyFinished(generation, "Continue");
-    life_cycle_.ReleaseHolds(generation, Cause::kContinue);
-    return absl::OkStatus();
-  });
+void CommandProcessor::Do(ContinueCommand& command, std::vector<OperationResult>* results) {
+  ForEach(command, results, [&](Generation& generation) { life_cycle_.ReleaseHolds(generation, Cause::kContinue); });
 }
 
-void CommandProcessor::On(AbortCommand& command) {
+void CommandProcessor::Do(AbortCommand& command, std::vector<OperationResult>* results) {
   const std::string message = command.reason.empty() ? "aborted by request" : command.reason;
-  ForEach(command.ticket, command.ids, [&](Generation& generation) {
+  ForEach(command, results, [&](Generation& generation) {
     if (generation.live()) life_cycle_.Finish(generation, FinishReason::kAborted, Cause::kAbort, message);
-    return absl::OkStatus();
   });
 }
 
-void CommandProcessor::On(SetPriorityCommand& command) {
-  ForEach(command.ticket, command.ids, [&](Generation& generation) {
-    if (!generation.live()) return AlreadyFinished(generation, "SetPriority");
-    life_cycle_.SetPriority(generation, command.priority);
-    return absl::OkStatus();
-  });
+void CommandProcessor::Do(SetPriorityCommand& command, std::vector<OperationResult>* results) {
+  ForEach(command, results, [&](Generation& generation) { life_cycle_.SetPriority(generation, command.priority); });
 }
 
-void CommandProcessor::ForEach(Ticket ticket, const std::vector<GenerationId>& ids,
-                               absl::FunctionRef<absl::Status(Generation&)> verb) {
-  std::vector<OperationResult> results;
-  results.reserve(ids.size());
-  for (const GenerationId& id : ids) {
-    OperationResult& result = results.emplace_back();
+template <typename Verb>
+void CommandProcessor::ForEach(const Verb& command, std::vector<OperationResult>* results,
+                               absl::FunctionRef<void(Generation&)> act) {
+  results->reserve(results->size() + command.ids.size());
+  for (const GenerationId& id : command.ids) {
+    OperationResult& result = results->emplace_back();
     result.id = id;
     Generation* generation = state_.table.Find(id);
-    result.status = generation == nullptr ? UnknownId(id) : verb(*generation);
-    if (result.status.ok()) result.generation = generation->Describe(state_.journal.now());
+    Standing standing = generation == nullptr ? Standing() : StandingOf(*generation);
+    result.status = Judge(command, id, standing);
+    if (!result.status.ok()) continue;
+    act(*generation);
+    result.generation = generation->Describe(state_.journal.now());
   }
-  state_.journal.Record(Reply{.ticket = ticket, .result = std::move(results)});
+}
+
+void CommandProcessor::On(OpenSessionCommand& command) {
+  absl::StatusOr<SessionInfo> session = state_.sessions.Open(command, state_.journal.now());
+  if (session.ok()) {
+    state_.journal.Record(Reply{.ticket = command.ticket, .result = *std::move(session)});
+  } else {
+    state_.journal.Record(Reply{.ticket = command.ticket, .status = session.status()});
+  }
+}
+
+void CommandProcessor::On(KeepSessionAliveCommand& command) {
+  if (Refused(command.ticket, command.caller)) return;
+  state_.journal.Record(
+      Reply{.ticket = command.ticket, .result = state_.sessions.KeepAlive(command.caller, state_.journal.now())});
+}
+
+void CommandProcessor::On(CloseSessionCommand& command) {
+  if (Refused(command.ticket, command.caller)) return;
+  SessionInfo session = state_.sessions.Describe(command.caller);
+  EndSession(command.caller.session_id);
+  state_.journal.Record(Reply{.ticket = command.ticket, .result = std::move(session)});
+}
+
+void CommandProcessor::EndSession(const std::string& session_id) {
+  for (const GenerationKey key : state_.sessions.Close(session_id)) {
+    life_cycle_.EndControlHold(*state_.table.Find(key), Cause::kSession);
+  }
 }
 
 void CommandProcessor::On(AttachCommand& command) {
-  ForEach(command.ticket, {command.id}, [&](Generation& generation) {
+  ForOne(command.ticket, command.id, [&](Generation& generation) {
     if (command.offset < 0 || command.offset > generation.output_token_count) {
       return absl::OutOfRangeError(absl::StrCat("offset is ", command.offset, "; generation \"", command.id.value(),
                                                 "\" allows 0 to ", generation.output_token_count));
@@ -178,6 +212,16 @@ void CommandProcessor::On(AttachCommand& command) {
     AddReader(generation);
     return absl::OkStatus();
   });
+}
+
+void CommandProcessor::ForOne(Ticket ticket, const GenerationId& id, absl::FunctionRef<absl::Status(Generation&)> act) {
+  std::vector<OperationResult> results;
+  OperationResult& result = results.emplace_back();
+  result.id = id;
+  Generation* generation = state_.table.Find(id);
+  result.status = generation == nullptr ? UnknownGeneration(id) : act(*generation);
+  if (result.status.ok()) result.generation = generation->Describe(state_.journal.now());
+  Answer(ticket, std::move(results));
 }
 
 void CommandProcessor::AddReader(Generation& generation) {
@@ -203,7 +247,7 @@ void CommandProcessor::On(DetachCommand& command) {
 }
 
 void CommandProcessor::On(GetGenerationCommand& command) {
-  ForEach(command.ticket, {command.id}, [](Generation&) { return absl::OkStatus(); });
+  ForOne(command.ticket, command.id, [](Generation&) { return absl::OkStatus(); });
 }
 
 void CommandProcessor::On(ListGenerationsCommand& command) {
@@ -229,6 +273,19 @@ void CommandProcessor::On(GetEngineCommand& command) {
   info.block_free_count = state_.pool.free_count();
   info.step = state_.journal.step();
   state_.journal.Record(Reply{.ticket = command.ticket, .result = info});
+}
+
+void CommandProcessor::On(SnapshotCommand& command) { snapshots_.push_back(command.ticket); }
+
+void CommandProcessor::AnswerSnapshots() {
+  for (const Ticket ticket : std::exchange(snapshots_, {})) {
+    GenerationPage page;
+    page.generations.reserve(state_.live_count());
+    for (const auto& [key, generation] : state_.table.all()) {
+      if (generation->live()) page.generations.push_back(generation->Describe(state_.journal.now()));
+    }
+    state_.journal.Record(Reply{.ticket = ticket, .result = std::move(page)});
+  }
 }
 
 void CommandProcessor::On(DrainCommand&) { state_.counters.draining = true; }

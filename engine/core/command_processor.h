@@ -20,8 +20,15 @@ class CommandProcessor {
   // Borrows both; they must outlive this.
   CommandProcessor(EngineState& state, LifeCycle& life_cycle) : state_(state), life_cycle_(life_cycle) {}
 
-  // Applies one command, whole. O(the ids it names), O(kMaxScanned) for a list, O(all) for AbortAll.
+  // Applies one command, whole. O(the ids it names), O(kMaxScanned) for a list, O(all) for a
+  // selector and for AbortAll.
   void Apply(Command command);
+
+  // Answers the snapshots that this boundary's commands have asked for: comes after all that changes something.
+  void AnswerSnapshots();
+
+  // Ends a live session, and its holds.
+  void EndSession(const std::string& session_id);
 
  private:
   void On(EnqueueCommand& command);
@@ -29,22 +36,45 @@ class CommandProcessor {
   void On(ContinueCommand& command);
   void On(AbortCommand& command);
   void On(SetPriorityCommand& command);
+  void On(ApplyCommand& command);
+  void On(OpenSessionCommand& command);
+  void On(KeepSessionAliveCommand& command);
+  void On(CloseSessionCommand& command);
   void On(AttachCommand& command);
   void On(DetachCommand& command);
   void On(GetGenerationCommand& command);
   void On(ListGenerationsCommand& command);
   void On(GetEngineCommand& command);
+  void On(SnapshotCommand& command);
   void On(DrainCommand& command);
   void On(AbortAllCommand& command);
 
-  // Does `verb` to each of `ids` and replies with one result for each: NOT_FOUND for unknown ones, the verb's error, or
-  // the generation as it is when the verb is done.
-  void ForEach(Ticket ticket, const std::vector<GenerationId>& ids, absl::FunctionRef<absl::Status(Generation&)> verb);
+  template <typename Verb>
+  void OnVerb(Verb& command);
 
-  // Whether a new generation may come in; the error names the limit.
-  absl::Status CheckNew(const EnqueueCommand& command) const;
-  absl::Status CheckFits(const EnqueueCommand& command) const;
-  absl::Status CheckRoom(const EnqueueCommand& command) const;
+  // Each does a verb whose caller is good and whose ids are resolved, and appends one result for each id: its error, or
+  // the generation as it is when the verb is done.
+  void Do(EnqueueCommand& command, std::vector<OperationResult>* results);
+  void Do(PreemptCommand& command, std::vector<OperationResult>* results);
+  void Do(ContinueCommand& command, std::vector<OperationResult>* results);
+  void Do(AbortCommand& command, std::vector<OperationResult>* results);
+  void Do(SetPriorityCommand& command, std::vector<OperationResult>* results);
+
+  template <typename Verb>
+  void ForEach(const Verb& command, std::vector<OperationResult>* results, absl::FunctionRef<void(Generation&)> act);
+
+  // For commands that are no verbs: `act` judges, too.
+  void ForOne(Ticket ticket, const GenerationId& id, absl::FunctionRef<absl::Status(Generation&)> act);
+
+  // Puts what the selector chooses, where there is one, into the command's ids. Returns how many there are.
+  template <typename Verb>
+  int64_t Resolve(Verb& command) const;
+
+  // Both answer the command with an error if it is so.
+  bool Refused(Ticket ticket, const Caller& caller);
+  bool TooMany(Ticket ticket, int64_t count);
+
+  void Answer(Ticket ticket, std::vector<OperationResult> results);
 
   // Fills in a record for `command` and starts its life.
   Generation& Create(EnqueueCommand& command);
@@ -52,11 +82,9 @@ class CommandProcessor {
   // Counts one reader more.
   void AddReader(Generation& generation);
 
-  // A copy as it is now.
-  OperationResult ResultOf(const Generation& generation) const;
-
   EngineState& state_;
   LifeCycle& life_cycle_;
+  std::vector<Ticket> snapshots_;  // to be answered at the end of the boundary
 };
 
 }  // namespace fermata

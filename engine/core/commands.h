@@ -22,6 +22,29 @@ namespace fermata {
 // Pairs a Reply with its command. Chosen by the caller; the engine only hands it back.
 enum class Ticket : int64_t {};
 
+// For whom a verb is done. A session's pauses are its own: no other live session may touch them; an operator may.
+struct Caller {
+  std::string session_id;  // empty: an operator's
+  int64_t epoch = 0;       // as OpenSession gave it
+};
+
+// Chooses live generations by what they are when the verb takes effect, in order of arrival. What is set must match.
+struct Selector {
+  std::string tenant;
+  std::string traffic_class;
+  std::vector<GenerationState> states;  // any of them; empty: any but FINISHED
+};
+
+// How long a hold lasts by itself, and what then.
+struct Lease {
+  absl::Duration duration = absl::InfiniteDuration();
+  OnLeaseExpiry on_expiry = OnLeaseExpiry::kContinue;  // also when its session ends
+};
+
+// The verbs answer with an error for the whole Reply, and nothing has changed: FAILED_PRECONDITION if the caller's
+// session is not known (any more) or its epoch is not the present one, or if more than kMaxSelected are meant.
+inline constexpr int kMaxSelected = 10000;
+
 // Creates a generation, QUEUED or (with `hold`) PAUSED. A known id with the same `body_digest` returns that generation
 // as it is now; with another digest: ALREADY_EXISTS. RESOURCE_EXHAUSTED naming the limit if max_queued or max_live is
 // reached (with `hold`, max_live alone: it does not wait in the queue), UNAVAILABLE while draining, INVALID_ARGUMENT if
@@ -33,19 +56,27 @@ struct EnqueueCommand {
   std::string body_digest;  // of the request as it was sent: equal digests mean equal bodies
   bool hold = false;
   bool attach_reader = false;  // Generate: also counts one reader, on a known id too (see AttachCommand, offset 0)
+  Lease lease = {};            // of the hold, as is the next
+  Caller caller = {};
 };
 
-// Holds generations until Continue. On a paused one: stays paused (a pause by disconnect becomes one by control too).
+// Holds generations until Continue. On a paused one: stays paused and stays its owner's (a pause by disconnect becomes
+// one by control too); a lease that is not infinite is set anew, if the caller is an operator or the owner.
 struct PreemptCommand {
   Ticket ticket{};
   std::vector<GenerationId> ids;
   std::string reason;
+  Lease lease = {};
+  std::optional<Selector> selector = std::nullopt;  // instead of ids; below likewise
+  Caller caller = {};
 };
 
 // Ends every hold: the generation is schedulable again at its own place. On a live one that is not paused: no change.
 struct ContinueCommand {
   Ticket ticket{};
   std::vector<GenerationId> ids;
+  std::optional<Selector> selector = std::nullopt;
+  Caller caller = {};
 };
 
 // Finishes generations with ABORTED. On a finished one: no change.
@@ -53,12 +84,50 @@ struct AbortCommand {
   Ticket ticket{};
   std::vector<GenerationId> ids;
   std::string reason;
+  std::optional<Selector> selector = std::nullopt;
+  Caller caller = {};
 };
 
 struct SetPriorityCommand {
   Ticket ticket{};
   std::vector<GenerationId> ids;
   int32_t priority = 0;
+  std::optional<Selector> selector = std::nullopt;
+  Caller caller = {};
+};
+
+// One verb of an Apply. Its own ticket is not looked at, and its caller is that of the Apply.
+using Operation = std::variant<EnqueueCommand, PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand>;
+
+// Several verbs at one boundary, judged in their order, each on the outcome of those before. Results stand one
+// operation after the other. With `atomic`, if one of them would fail nothing is done: that one has its error, all
+// others ABORTED.
+struct ApplyCommand {
+  Ticket ticket{};
+  std::vector<Operation> operations;
+  bool atomic = false;
+  Caller caller = {};
+};
+
+// A session is a life sign of an orchestrator: when it ends, so do the pauses made in it, as each of them asked.
+// Answered by a SessionInfo. ALREADY_EXISTS for a live one without `takeover`, which raises its epoch and leaves its
+// pauses as they are; RESOURCE_EXHAUSTED for too many.
+struct OpenSessionCommand {
+  Ticket ticket{};
+  std::string session_id;
+  absl::Duration ttl;
+  bool takeover = false;
+};
+
+// Starts the ttl afresh. FAILED_PRECONDITION as for verbs; likewise for the next.
+struct KeepSessionAliveCommand {
+  Ticket ticket{};
+  Caller caller;
+};
+
+struct CloseSessionCommand {
+  Ticket ticket{};
+  Caller caller;
 };
 
 // Counts one reader more, and ends a pause by disconnect. NOT_FOUND for an unknown id, OUT_OF_RANGE if `offset` is
@@ -98,6 +167,12 @@ struct GetEngineCommand {
   Ticket ticket{};
 };
 
+// All live generations, in order of arrival, as they are at the end of this boundary: at the revision of the Reply.
+// O(live).
+struct SnapshotCommand {
+  Ticket ticket{};
+};
+
 // From now on Enqueue of a new id is refused with UNAVAILABLE. What is queued or running goes on. Has no reply.
 struct DrainCommand {};
 
@@ -107,8 +182,9 @@ struct AbortAllCommand {
 };
 
 using Command = std::variant<EnqueueCommand, PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand,
+                             ApplyCommand, OpenSessionCommand, KeepSessionAliveCommand, CloseSessionCommand,
                              AttachCommand, DetachCommand, GetGenerationCommand, ListGenerationsCommand,
-                             GetEngineCommand, DrainCommand, AbortAllCommand>;
+                             GetEngineCommand, SnapshotCommand, DrainCommand, AbortAllCommand>;
 
 // The outcome for one id: the generation as it now is, or an error.
 struct OperationResult {
@@ -121,6 +197,12 @@ struct OperationResult {
 struct GenerationPage {
   std::vector<GenerationInfo> generations;
   std::optional<GenerationKey> next_after;  // for the next page; unset: this was the last
+};
+
+struct SessionInfo {
+  std::string session_id;
+  int64_t epoch = 0;
+  absl::Duration ttl;
 };
 
 // The engine's counters; kept up to date as things happen, never counted up on demand.
@@ -147,7 +229,8 @@ struct Reply {
   int64_t step = 0;      // last completed step when the command took effect
   int64_t revision = 0;  // of the report that carries this reply
   // Verbs: one result for each id, in the order asked (Enqueue, Attach, Get: one). Others: what they asked for.
-  std::variant<std::vector<OperationResult>, GenerationPage, EngineInfo> result;
+  std::variant<std::vector<OperationResult>, GenerationPage, EngineInfo, SessionInfo> result;
+  absl::Status status = absl::OkStatus();  // not OK: of the command as a whole; there is no result
 };
 
 }  // namespace fermata

@@ -30,6 +30,7 @@ class Engine::Impl {
     for (Command& command : commands) commands_.Apply(std::move(command));
     // After the commands, so that whoever renews in time wins.
     FireTimers(now);
+    commands_.AnswerSnapshots();
     Forget(now);
   }
 
@@ -65,22 +66,38 @@ class Engine::Impl {
   bool step_is_prepared() const { return prepared_ != nullptr; }
 
  private:
+  // In order of time, those of generations and of sessions alike.
   void FireTimers(absl::Time now) {
-    while (const std::optional<Timer> timer = state_.timers.PopDue(now)) {
-      // Timers of finished ones are cancelled, so it is known and lives.
-      Generation& generation = *state_.table.Find(timer->key);
-      switch (timer->kind) {
-        case TimerKind::kTimeout:
-          life_cycle_.Finish(
-              generation, FinishReason::kDeadline, Cause::kTimeout,
-              absl::StrCat("its timeout of ", absl::FormatDuration(generation.spec.timeout), " has passed"));
-          break;
-        case TimerKind::kDisconnectLease:
-          life_cycle_.Finish(generation, FinishReason::kAborted, Cause::kDisconnect,
-                             absl::StrCat("no reader came back within --disconnect_lease=",
-                                          absl::FormatDuration(state_.options.disconnect_lease)));
-          break;
+    while (true) {
+      if (state_.sessions.next_expiry() < state_.timers.next()) {
+        if (state_.sessions.next_expiry() > now) return;
+        // A copy: the table's own is gone when the session is.
+        commands_.EndSession(std::string(state_.sessions.first_to_expire()));
+        continue;
       }
+      const std::optional<Timer> timer = state_.timers.PopDue(now);
+      if (!timer.has_value()) return;
+      Fire(*timer);
+    }
+  }
+
+  void Fire(const Timer& timer) {
+    // Timers of finished ones are cancelled, so it is known and lives.
+    Generation& generation = *state_.table.Find(timer.key);
+    switch (timer.kind) {
+      case TimerKind::kTimeout:
+        life_cycle_.Finish(
+            generation, FinishReason::kDeadline, Cause::kTimeout,
+            absl::StrCat("its timeout of ", absl::FormatDuration(generation.spec.timeout), " has passed"));
+        break;
+      case TimerKind::kLease:
+        life_cycle_.EndControlHold(generation, Cause::kLease);
+        break;
+      case TimerKind::kDisconnectLease:
+        life_cycle_.Finish(generation, FinishReason::kAborted, Cause::kDisconnect,
+                           absl::StrCat("no reader came back within --disconnect_lease=",
+                                        absl::FormatDuration(state_.options.disconnect_lease)));
+        break;
     }
   }
 
@@ -127,7 +144,8 @@ Report Engine::Step(absl::Time now, std::vector<Command> commands, ModelRunner& 
 bool Engine::HasWork() const { return impl_->scheduler().HasWork(); }
 
 absl::Time Engine::NextTimer() const {
-  return std::min(impl_->state().timers.next(), impl_->state().table.next_forget_time());
+  const EngineState& state = impl_->state();
+  return std::min({state.timers.next(), state.sessions.next_expiry(), state.table.next_forget_time()});
 }
 
 int64_t Engine::active_count() const { return impl_->state().active_count(); }

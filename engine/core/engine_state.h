@@ -12,12 +12,14 @@
 #include "engine/core/generation_state.h"
 #include "engine/core/generation_table.h"
 #include "engine/core/journal.h"
+#include "engine/core/session_table.h"
 #include "engine/core/timer_queue.h"
 #include "engine/core/token_decoder.h"
 
 namespace fermata {
 
-// Passive. Who writes: LifeCycle the queues, the pool and the timers; CommandProcessor the table's new entries and
+// Passive. Who writes: LifeCycle the queues, the pool and the timers, and what
+// sessions hold; CommandProcessor the table's new entries and
 // `draining`; `counters` whoever makes the change that is counted.
 struct EngineState {
   EngineState(const EngineOptions& options, const TokenDecoder& decoder)
@@ -25,6 +27,7 @@ struct EngineState {
         decoder(decoder),
         table(options.max_finished, options.finished_age),
         pool(options.block_count),
+        sessions(options.first_revision),
         journal(options.first_revision) {}
 
   const EngineOptions options;
@@ -36,6 +39,7 @@ struct EngineState {
   GenerationQueue running;
   BlockPool pool;
   TimerQueue timers;
+  SessionTable sessions;
   Journal journal;
 
   // Without step and revision, which the journal knows.

@@ -33,12 +33,21 @@ struct Usage {
   absl::Duration paused_duration;
 };
 
+// What becomes of a generation whose hold ends by itself.
+enum class OnLeaseExpiry { kContinue, kAbort };
+
 // Why a paused generation is held. Both may hold at once; it is PAUSED while either does.
 struct PauseInfo {
-  bool by_control = false;     // Preempt or hold; until Continue
-  bool by_disconnect = false;  // its last reader left; until the next Attach or Continue
-  std::string reason;          // as the caller of Preempt gave it
+  // By the control plane (Preempt, hold): until Continue, or until its lease or session ends, whichever is first.
+  bool by_control = false;
+  std::string reason;      // as the caller gave it
+  std::string session_id;  // whose hold it is; empty: an operator's
   absl::Time lease_expire_time = absl::InfiniteFuture();
+  OnLeaseExpiry on_lease_expiry = OnLeaseExpiry::kContinue;
+
+  // By its last reader, who left: until the next Attach or Continue. Past the time it is aborted.
+  bool by_disconnect = false;
+  absl::Time disconnect_expire_time = absl::InfiniteFuture();
 };
 
 struct GenerationInfo {

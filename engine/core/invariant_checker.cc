@@ -113,15 +113,22 @@ class Recount {
   absl::Status CheckHoldsAndTimers(const Generation& generation) {
     const PauseInfo& pause = generation.pause;
     const Timer timeout = {generation.deadline, generation.key, TimerKind::kTimeout};
-    const Timer lease = {pause.lease_expire_time, generation.key, TimerKind::kDisconnectLease};
+    const Timer lease = {pause.lease_expire_time, generation.key, TimerKind::kLease};
+    const Timer disconnect = {pause.disconnect_expire_time, generation.key, TimerKind::kDisconnectLease};
     const bool has_timeout = generation.live() && timeout.time != absl::InfiniteFuture();
-    const bool has_lease = pause.by_disconnect && lease.time != absl::InfiniteFuture();
-    timer_count_ += has_timeout + has_lease;
+    const bool has_lease = pause.by_control && lease.time != absl::InfiniteFuture();
+    const bool has_disconnect = pause.by_disconnect && disconnect.time != absl::InfiniteFuture();
+    const bool in_session = !pause.session_id.empty();
+    timer_count_ += has_timeout + has_lease + has_disconnect;
+    session_hold_count_ += in_session;
     return FirstError({
         Expect((generation.state() == State::kPaused) == (pause.by_control || pause.by_disconnect),
                "its holds do not agree with its state"),
         ExpectEqual("timeouts", has_timeout, state_.timers.Contains(timeout)),
         ExpectEqual("leases", has_lease, state_.timers.Contains(lease)),
+        ExpectEqual("disconnect leases", has_disconnect, state_.timers.Contains(disconnect)),
+        Expect(pause.by_control || !in_session, "is in a session and not held by it"),
+        ExpectEqual("holds in its session", in_session, state_.sessions.Holds(pause.session_id, generation.key)),
     });
   }
 
@@ -143,6 +150,7 @@ class Recount {
         ExpectEqual("blocks of PAUSED", blocks(State::kPaused), counters.block_paused_count),
         ExpectEqual("free blocks", state_.pool.block_count() - held, state_.pool.free_count()),
         ExpectEqual("timers", timer_count_, state_.timers.size()),
+        ExpectEqual("holds of sessions", session_hold_count_, state_.sessions.hold_count()),
         Expect(count(State::kRunning) <= state_.options.max_running, "more than --max_running run"),
         Expect(state_.live_count() <= state_.options.max_live, "more than --max_live live"),
         Expect(count(State::kFinished) <= state_.options.max_finished, "more than --max_finished are kept"),
@@ -158,6 +166,7 @@ class Recount {
   int64_t count_[kGenerationStateCount] = {};
   int64_t blocks_[kGenerationStateCount] = {};
   int64_t timer_count_ = 0;
+  int64_t session_hold_count_ = 0;
 };
 
 }  // namespace

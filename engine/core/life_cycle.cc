@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "engine/core/check.h"
 
 namespace fermata {
@@ -11,19 +12,23 @@ using State = GenerationState;
 
 Timer TimeoutOf(const Generation& generation) { return {generation.deadline, generation.key, TimerKind::kTimeout}; }
 
+Timer LeaseOf(const Generation& generation) {
+  return {generation.pause.lease_expire_time, generation.key, TimerKind::kLease};
+}
+
 Timer DisconnectLeaseOf(const Generation& generation) {
-  return {generation.pause.lease_expire_time, generation.key, TimerKind::kDisconnectLease};
+  return {generation.pause.disconnect_expire_time, generation.key, TimerKind::kDisconnectLease};
 }
 
 }  // namespace
 
-void LifeCycle::Begin(Generation& generation, bool hold) {
+void LifeCycle::Begin(Generation& generation, const std::optional<ControlHold>& hold) {
   generation.create_time = state_.journal.now();
   generation.deadline = generation.create_time + generation.spec.timeout;
   generation.order = OrderOf(generation);
-  generation.pause.by_control = hold;
   state_.timers.Set(TimeoutOf(generation));
-  Transition(generation, {hold ? State::kPaused : State::kQueued, Cause::kEnqueue});
+  if (hold.has_value()) SetControlHold(generation, *hold);
+  Transition(generation, {hold.has_value() ? State::kPaused : State::kQueued, Cause::kEnqueue});
 }
 
 void LifeCycle::Admit(Generation& generation) {
@@ -38,19 +43,55 @@ void LifeCycle::Admit(Generation& generation) {
 
 void LifeCycle::Displace(Generation& generation) { Transition(generation, {State::kPreempted, Cause::kScheduler}); }
 
-void LifeCycle::HoldByControl(Generation& generation, const std::string& reason) {
+void LifeCycle::HoldByControl(Generation& generation, const ControlHold& hold) {
   FERMATA_CHECK(generation.live());
-  if (generation.pause.by_control) return;
-  generation.pause.by_control = true;
-  generation.pause.reason = reason;
+  if (generation.pause.by_control) {
+    if (hold.lease.duration != absl::InfiniteDuration()) SetLease(generation, hold.lease);
+    return;
+  }
+  SetControlHold(generation, hold);
   if (generation.state() != State::kPaused) Transition(generation, {State::kPaused, Cause::kPreempt});
+}
+
+void LifeCycle::SetControlHold(Generation& generation, const ControlHold& hold) {
+  generation.pause.by_control = true;
+  generation.pause.reason = hold.reason;
+  generation.pause.session_id = hold.session_id;
+  if (!hold.session_id.empty()) state_.sessions.AddHold(hold.session_id, generation.key);
+  SetLease(generation, hold.lease);
+}
+
+void LifeCycle::SetLease(Generation& generation, const Lease& lease) {
+  state_.timers.Cancel(LeaseOf(generation));
+  generation.pause.lease_expire_time = state_.journal.now() + lease.duration;
+  generation.pause.on_lease_expiry = lease.on_expiry;
+  state_.timers.Set(LeaseOf(generation));
+}
+
+void LifeCycle::DropControlHold(Generation& generation) {
+  PauseInfo& pause = generation.pause;
+  state_.timers.Cancel(LeaseOf(generation));
+  if (!pause.session_id.empty()) state_.sessions.RemoveHold(pause.session_id, generation.key);
+  pause = {.by_disconnect = pause.by_disconnect, .disconnect_expire_time = pause.disconnect_expire_time};
+}
+
+void LifeCycle::EndControlHold(Generation& generation, Cause cause) {
+  FERMATA_CHECK(generation.pause.by_control);
+  if (generation.pause.on_lease_expiry == OnLeaseExpiry::kAbort) {
+    Finish(generation, FinishReason::kAborted, cause,
+           cause == Cause::kLease ? "the lease of its pause has ended"
+                                  : absl::StrCat("session \"", generation.pause.session_id, "\" has ended"));
+    return;
+  }
+  DropControlHold(generation);
+  if (!generation.pause.by_disconnect) Resume(generation, cause);
 }
 
 void LifeCycle::HoldByDisconnect(Generation& generation) {
   FERMATA_CHECK(generation.live());
   if (generation.pause.by_disconnect) return;
   generation.pause.by_disconnect = true;
-  generation.pause.lease_expire_time = state_.journal.now() + state_.options.disconnect_lease;
+  generation.pause.disconnect_expire_time = state_.journal.now() + state_.options.disconnect_lease;
   state_.timers.Set(DisconnectLeaseOf(generation));
   if (generation.state() != State::kPaused) Transition(generation, {State::kPaused, Cause::kDisconnect});
 }
@@ -58,7 +99,7 @@ void LifeCycle::HoldByDisconnect(Generation& generation) {
 void LifeCycle::ReleaseHolds(Generation& generation, Cause cause) {
   if (generation.state() != State::kPaused) return;
   DropDisconnectHold(generation);
-  generation.pause = PauseInfo();
+  DropControlHold(generation);
   Resume(generation, cause);
 }
 
@@ -71,7 +112,7 @@ void LifeCycle::ReleaseDisconnectHold(Generation& generation, Cause cause) {
 void LifeCycle::DropDisconnectHold(Generation& generation) {
   state_.timers.Cancel(DisconnectLeaseOf(generation));
   generation.pause.by_disconnect = false;
-  generation.pause.lease_expire_time = absl::InfiniteFuture();
+  generation.pause.disconnect_expire_time = absl::InfiniteFuture();
 }
 
 void LifeCycle::Resume(Generation& generation, Cause cause) {
@@ -102,7 +143,7 @@ void LifeCycle::Finish(Generation& generation, FinishReason reason, Cause cause,
   }
   state_.timers.Cancel(TimeoutOf(generation));
   DropDisconnectHold(generation);
-  generation.pause = PauseInfo();
+  DropControlHold(generation);
   ReleaseBlocks(generation);
   // Many finished ones are kept, for what GetGeneration shows of them: nothing that is large.
   generation.text.reset();

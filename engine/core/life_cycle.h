@@ -4,14 +4,23 @@
 #define FERMATA_ENGINE_CORE_LIFE_CYCLE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "engine/core/commands.h"
 #include "engine/core/engine_state.h"
 #include "engine/core/generation.h"
 #include "engine/core/generation_state.h"
 #include "engine/core/report.h"
 
 namespace fermata {
+
+// A hold of the control plane.
+struct ControlHold {
+  std::string reason;
+  Lease lease;
+  std::string session_id;  // empty: an operator's
+};
 
 // Each method leaves queues, blocks, timers, counters and the report in agreement with the generation. Illegal moves
 // end the process: callers know the state and answer for what clients ask.
@@ -21,7 +30,7 @@ class LifeCycle {
   explicit LifeCycle(EngineState& state) : state_(state) {}
 
   // The first move of a new record whose id, spec and context are filled in: PAUSED with `hold`, else QUEUED.
-  void Begin(Generation& generation, bool hold);
+  void Begin(Generation& generation, const std::optional<ControlHold>& hold);
 
   // QUEUED or PREEMPTED -> RUNNING. Reserves the blocks that it lacks. REQUIRES: they are free.
   void Admit(Generation& generation);
@@ -29,8 +38,13 @@ class LifeCycle {
   // RUNNING -> PREEMPTED. It keeps its blocks.
   void Displace(Generation& generation);
 
-  // Holds a live generation until ReleaseHolds(). On one that is held already so: no change. `reason` is shown.
-  void HoldByControl(Generation& generation, const std::string& reason);
+  // Holds a live generation until ReleaseHolds() or EndControlHold(). On one that is held already so: no change but a
+  // new lease, if `hold` has one.
+  void HoldByControl(Generation& generation, const ControlHold& hold);
+
+  // The lease or the session of a hold by control has ended: the hold does too, or the generation, as was asked.
+  // REQUIRES: there is such a hold.
+  void EndControlHold(Generation& generation, Cause cause);
 
   // Holds a live generation until ReleaseHolds() or ReleaseDisconnectHold(), and sets the lease after which it is due
   // to be aborted. On one that is held already so: no change.
@@ -70,7 +84,10 @@ class LifeCycle {
   // Where EngineInfo counts the blocks of a state; nullptr for those that hold none.
   int64_t* BlockCounterOf(GenerationState state);
 
-  // Ends the hold by disconnect, and its lease, without moving the generation.
+  // Sets and ends holds, with their leases and sessions, without moving the generation.
+  void SetControlHold(Generation& generation, const ControlHold& hold);
+  void SetLease(Generation& generation, const Lease& lease);
+  void DropControlHold(Generation& generation);
   void DropDisconnectHold(Generation& generation);
 
   // PAUSED -> where it goes on from.

@@ -18,6 +18,10 @@ absl::string_view Name(Cause cause) {
       return "disconnect";
     case Cause::kAttach:
       return "attach";
+    case Cause::kLease:
+      return "lease";
+    case Cause::kSession:
+      return "session";
     case Cause::kStop:
       return "stop";
     case Cause::kLength:

@@ -27,6 +27,8 @@ enum class Cause {
   kAbort,       // the verb
   kDisconnect,  // the last reader left, or did not come back in time
   kAttach,      // a reader came back
+  kLease,       // of a pause, which has ended
+  kSession,     // of a pause, which has ended
   kStop,        // the model's own end: stop token, stop string, end of generation
   kLength,
   kTimeout,

@@ -20,7 +20,10 @@ bool IsOneOf(const Command& command) {
 
 size_t CommandQueue::BoundFor(const Command& command) const {
   if (IsOneOf<DetachCommand, DrainCommand>(command)) return std::numeric_limits<size_t>::max();
-  if (IsOneOf<PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand>(command)) return 2 * capacity_;
+  if (IsOneOf<PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand, ApplyCommand, OpenSessionCommand,
+              KeepSessionAliveCommand, CloseSessionCommand>(command)) {
+    return 2 * capacity_;
+  }
   return capacity_;
 }
 

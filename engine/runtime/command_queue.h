@@ -16,9 +16,9 @@ namespace fermata {
 // Bounded; many producers, one consumer. Pushing never waits.
 //
 // Three kinds of command have three bounds. Ordinary ones (Enqueue, reads) may fill `capacity`. Verbs over what exists
-// (Preempt, Continue, Abort, SetPriority) may fill as much again, so that an engine flooded with work can still be
-// steered. What must not be lost (Detach, Drain) is always taken: there is at most one for each reader that was
-// counted.
+// (Preempt, Continue, Abort, SetPriority, Apply) and life signs of sessions may fill as much again, so that an engine
+// flooded with work can still be steered. What must not be lost (Detach, Drain) is always taken: there is at most one
+// for each reader that was counted.
 class CommandQueue {
  public:
   explicit CommandQueue(size_t capacity) : capacity_(capacity) {}

@@ -80,6 +80,18 @@ void ToProto(const Usage& usage, v1::Usage* proto) {
   ToProto(usage.paused_duration, proto->mutable_paused_duration());
 }
 
+// A hold by control is told before one by disconnect: it is the one that Attach does not end.
+void FillPause(const PauseInfo& pause, v1::Pause* proto) {
+  const absl::Time expire_time = pause.by_control ? pause.lease_expire_time : pause.disconnect_expire_time;
+  const bool aborts = !pause.by_control || pause.on_lease_expiry == OnLeaseExpiry::kAbort;
+  proto->set_session_id(pause.session_id);
+  proto->set_reason(pause.by_control ? pause.reason : "disconnect");
+  if (expire_time != absl::InfiniteFuture()) ToProto(expire_time, proto->mutable_lease_expire_time());
+  if (expire_time != absl::InfiniteFuture() || !pause.session_id.empty()) {
+    proto->set_on_lease_expiry(aborts ? v1::OnLeaseExpiry::ABORT : v1::OnLeaseExpiry::CONTINUE);
+  }
+}
+
 void ToProto(const GenerationInfo& info, v1::Generation* proto) {
   proto->set_generation_id(info.id.value());
   proto->set_state(ToProto(info.state));
@@ -95,12 +107,7 @@ void ToProto(const GenerationInfo& info, v1::Generation* proto) {
   proto->mutable_kv_blocks()->set_device_count(info.kv_block_count);
   ToProto(info.usage, proto->mutable_usage());
   if (info.state == GenerationState::kPaused) {
-    v1::Pause* pause = proto->mutable_pause();
-    pause->set_reason(info.pause.by_control ? info.pause.reason : "disconnect");
-    if (info.pause.lease_expire_time != absl::InfiniteFuture()) {
-      ToProto(info.pause.lease_expire_time, pause->mutable_lease_expire_time());
-      pause->set_on_lease_expiry(v1::OnLeaseExpiry::ABORT);
-    }
+    FillPause(info.pause, proto->mutable_pause());
   }
   if (info.create_time != absl::InfinitePast()) ToProto(info.create_time, proto->mutable_create_time());
   if (info.start_time != absl::InfinitePast()) ToProto(info.start_time, proto->mutable_start_time());

@@ -21,7 +21,7 @@ constexpr int kMaxLabels = 64;
 constexpr size_t kMaxLabelKeyBytes = 63;
 constexpr size_t kMaxLabelValueBytes = 256;
 constexpr size_t kMaxTokenBytes = 256;  // no vocabulary has a longer token
-constexpr int64_t kMaxTimeoutSeconds = 365 * 24 * 3600;
+constexpr int64_t kMaxDurationSeconds = 365 * 24 * 3600;
 
 absl::Status OutOfRange(absl::string_view field, absl::string_view value, absl::string_view allowed) {
   return absl::InvalidArgumentError(absl::StrCat(field, " is ", value, "; allowed is ", allowed));
@@ -85,14 +85,7 @@ absl::StatusOr<SamplingParams> ToSamplingParams(const v1::SamplingParams& from, 
 
 absl::StatusOr<absl::Duration> ToTimeout(const v1::GenerationSpec& spec) {
   if (!spec.has_timeout()) return absl::InfiniteDuration();
-  const google::protobuf::Duration& from = spec.timeout();
-  const bool legal = from.seconds() >= 0 && from.seconds() <= kMaxTimeoutSeconds && from.nanos() >= 0 &&
-                     from.nanos() <= 999'999'999 && (from.seconds() > 0 || from.nanos() > 0);
-  if (!legal) {
-    return OutOfRange("timeout", absl::StrCat(from.seconds(), " s ", from.nanos(), " ns"),
-                      absl::StrCat("above 0, at most ", kMaxTimeoutSeconds, " s"));
-  }
-  return absl::Seconds(from.seconds()) + absl::Nanoseconds(from.nanos());
+  return ToPositiveDuration(spec.timeout(), "timeout");
 }
 
 absl::StatusOr<OnDisconnect> ToOnDisconnect(v1::OnDisconnect::Action action, OnDisconnect otherwise) {
@@ -150,6 +143,16 @@ absl::Status CopyLabels(const v1::GenerationSpec& from, GenerationSpec& to) {
 }
 
 }  // namespace
+
+absl::StatusOr<absl::Duration> ToPositiveDuration(const google::protobuf::Duration& from, absl::string_view field) {
+  const bool legal = from.seconds() >= 0 && from.seconds() <= kMaxDurationSeconds && from.nanos() >= 0 &&
+                     from.nanos() <= 999'999'999 && (from.seconds() > 0 || from.nanos() > 0);
+  if (!legal) {
+    return OutOfRange(field, absl::StrCat(from.seconds(), " s ", from.nanos(), " ns"),
+                      absl::StrCat("above 0, at most ", kMaxDurationSeconds, " s"));
+  }
+  return absl::Seconds(from.seconds()) + absl::Nanoseconds(from.nanos());
+}
 
 absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Chat& chat, const ModelText& text) {
   if (text.chat_template == nullptr) return text.chat_template_status;

@@ -20,6 +20,9 @@ namespace fermata {
 absl::StatusOr<GenerationSpec> ToGenerationSpec(const v1::GenerationSpec& spec, OnDisconnect on_disconnect,
                                                 const ModelText& text);
 
+// INVALID_ARGUMENT naming `field` unless it is above 0 and at most a year.
+absl::StatusOr<absl::Duration> ToPositiveDuration(const google::protobuf::Duration& duration, absl::string_view field);
+
 // The tokens of a prompt: of one that could not fit the context by far, none are worked out (INVALID_ARGUMENT).
 absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Prompt& prompt, const ModelText& text);
 absl::StatusOr<std::vector<TokenId>> ToTokens(const std::string& prompt, const ModelText& text);

@@ -190,12 +190,7 @@ TEST_F(LimitsTest, WhatIsNotServedYetIsNamed) {
     v1::OperationResults results;
     return control().Preempt(&context, request, &results);
   };
-  expect(preempt([](v1::PreemptRequest& r) { r.mutable_selector()->set_tenant("t"); }), "selector");
   expect(preempt([](v1::PreemptRequest& r) { r.set_tier(v1::KvTier::HOST); }), "tier");
-  expect(preempt([](v1::PreemptRequest& r) { r.mutable_lease()->set_seconds(1); }), "lease");
-  expect(preempt([](v1::PreemptRequest& r) { r.set_on_lease_expiry(v1::OnLeaseExpiry::ABORT); }), "on_lease_expiry");
-  expect(preempt([](v1::PreemptRequest& r) { r.set_session_id("s"); }), "session_id");
-  expect(preempt([](v1::PreemptRequest& r) { r.set_epoch(1); }), "epoch");
   const auto resume = [&](auto set) {
     v1::ContinueRequest request;
     set(request);
@@ -206,25 +201,6 @@ TEST_F(LimitsTest, WhatIsNotServedYetIsNamed) {
   expect(resume([](v1::ContinueRequest& r) { r.mutable_append()->set_text("more"); }), "append");
   expect(resume([](v1::ContinueRequest& r) { r.set_append_id("1"); }), "append_id");
   expect(resume([](v1::ContinueRequest& r) { r.set_max_tokens(9); }), "max_tokens");
-  {
-    grpc::ClientContext context;
-    v1::OperationResults results;
-    expect(control().Apply(&context, {}, &results), "Apply");
-  }
-  {
-    grpc::ClientContext context;
-    v1::Session session;
-    expect(control().OpenSession(&context, {}, &session), "OpenSession");
-  }
-  {
-    grpc::ClientContext context;
-    v1::Session session;
-    expect(control().CloseSession(&context, {}, &session), "CloseSession");
-  }
-  {
-    grpc::ClientContext context;
-    expect(control().KeepSessionAlive(&context)->Finish(), "KeepSessionAlive");
-  }
   grpc::ClientContext context;
   v1::WatchResponse response;
   const auto watch = control().Watch(&context, {});

@@ -156,7 +156,7 @@ TEST(EngineLimitsTest, ADisconnectThatPausesWaitsForAReaderForTheLease) {
   EXPECT_EQ(info.state, State::kPaused);
   EXPECT_TRUE(info.pause.by_disconnect);
   EXPECT_FALSE(info.pause.by_control);
-  EXPECT_EQ(info.pause.lease_expire_time, engine.now() + absl::Seconds(10));
+  EXPECT_EQ(info.pause.disconnect_expire_time, engine.now() + absl::Seconds(10));
   engine.Advance(absl::Seconds(10));
   engine.Boundary();
   info = *engine.Get("g").generation;

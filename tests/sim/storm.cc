@@ -1,7 +1,10 @@
 #include "tests/sim/storm.h"
 
 #include <algorithm>
+#include <iterator>
+#include <string>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "tests/fakes/fake_token_decoder.h"
@@ -12,6 +15,8 @@ namespace {
 constexpr int kTurnsOfWeather = 40;  // between storm and lull
 constexpr int kRecent = 12;          // ids that are likely to live
 constexpr int kDrainTurns = 60;      // from the drain to its end
+constexpr absl::string_view kTenants[] = {"red", "blue", "green"};
+constexpr absl::string_view kClasses[] = {"", "interactive", "batch"};
 
 GenerationId IdOf(absl::string_view prefix, int64_t number) {
   return *GenerationId::Parse(absl::StrCat(prefix, number));
@@ -46,6 +51,7 @@ Storm::Storm(const EngineOptions& options, SimRandom& random, Observer& observer
       hold_period_(random.Uniform(4, 30)),
       abort_period_(random.Uniform(1, 6)),
       timeout_period_(random.Uniform(4, 40)),
+      session_period_(random.Uniform(1, 12)),
       drain_turn_(random.OneIn(6) ? random.Uniform(100, 400) : 0),
       aborts_all_(random.OneIn(2)) {}
 
@@ -54,8 +60,18 @@ std::vector<Command> Storm::Commands() {
   ++turn_;
   const bool lull = turn_ / kTurnsOfWeather % 3 == 2;
   while (!random_.OneIn(lull ? 2 : 3)) {
-    const int64_t kind = random_.Uniform(0, 19);
-    commands.push_back(kind < 7 ? MakeEnqueue() : kind < 14 ? MakeVerb() : kind < 18 ? MakeReader() : MakeQuestion());
+    const int64_t kind = random_.Uniform(0, 22);
+    if (kind < 7) {
+      commands.push_back(MakeEnqueue());
+    } else if (kind < 14) {
+      commands.push_back(std::visit([](auto&& verb) { return Command(verb); }, MakeVerb()));
+    } else if (kind < 18) {
+      commands.push_back(MakeReader());
+    } else if (kind < 20) {
+      commands.push_back(MakeQuestion());
+    } else {
+      commands.push_back(random_.OneIn(2) ? MakeApply() : MakeSession());
+    }
   }
   if (drain_turn_ != 0 && turn_ == drain_turn_) commands.push_back(DrainCommand());
   if (drain_turn_ != 0 && turn_ == drain_turn_ + kDrainTurns && aborts_all_) {
@@ -93,6 +109,8 @@ GenerationSpec Storm::RandomSpec() {
   if (random_.OneIn(timeout_period_)) spec.timeout = absl::Milliseconds(random_.Uniform(1, 300));
   constexpr OnDisconnect kActions[] = {OnDisconnect::kAbort, OnDisconnect::kContinue, OnDisconnect::kPause};
   spec.on_disconnect = kActions[random_.Index(3)];
+  spec.tenant = std::string(kTenants[random_.Index(std::size(kTenants))]);
+  spec.traffic_class = std::string(kClasses[random_.Index(std::size(kClasses))]);
   return spec;
 }
 
@@ -108,7 +126,7 @@ Storm::Request Storm::NewRequest() {
   return request;
 }
 
-Command Storm::MakeEnqueue() {
+EnqueueCommand Storm::MakeEnqueue() {
   const bool again = !requests_.empty() && random_.OneIn(8);
   Request request = again ? requests_[random_.Index(requests_.size())] : NewRequest();
   if (again && random_.OneIn(3)) request.digest += "with another body";
@@ -117,7 +135,9 @@ Command Storm::MakeEnqueue() {
                         .spec = request.spec,
                         .body_digest = request.digest,
                         .hold = request.hold,
-                        .attach_reader = random_.OneIn(2)};
+                        .attach_reader = random_.OneIn(2),
+                        .lease = request.hold ? RandomLease() : Lease(),
+                        .caller = request.hold ? RandomCaller() : Caller()};
 }
 
 GenerationId Storm::RandomId() {
@@ -134,13 +154,73 @@ std::vector<GenerationId> Storm::RandomIds() {
   return ids;
 }
 
-Command Storm::MakeVerb() {
+std::optional<Selector> Storm::RandomSelector() {
+  if (!random_.OneIn(8)) return std::nullopt;
+  Selector selector;
+  selector.tenant = std::string(kTenants[random_.Index(std::size(kTenants))]);
+  if (random_.OneIn(2)) selector.traffic_class = "batch";
+  if (random_.OneIn(2)) selector.states = {GenerationState::kPaused, GenerationState::kQueued};
+  if (random_.OneIn(4)) selector.states = {GenerationState::kFinished};
+  return selector;
+}
+
+Caller Storm::RandomCaller() {
+  const auto& sessions = oracle_.world().sessions();
+  if (!random_.OneIn(session_period_)) return {};
+  if (sessions.empty() || random_.OneIn(10)) return {"nobody's", 1};
+  auto session = sessions.begin();
+  std::advance(session, random_.Index(sessions.size()));
+  return {session->first, session->second.epoch - (random_.OneIn(10) ? 1 : 0)};
+}
+
+Lease Storm::RandomLease() {
+  Lease lease;
+  if (random_.OneIn(4)) lease.duration = absl::Milliseconds(random_.Uniform(1, 60));
+  if (random_.OneIn(6)) lease.on_expiry = OnLeaseExpiry::kAbort;
+  return lease;
+}
+
+Operation Storm::MakeVerb() {
   const int64_t kind = random_.Uniform(0, 9);
-  if (kind < 3) return PreemptCommand{NextTicket(), RandomIds(), random_.OneIn(2) ? "" : "somebody else's turn"};
-  if (kind < 7) return ContinueCommand{NextTicket(), RandomIds()};
-  if (kind < 9) return SetPriorityCommand{NextTicket(), RandomIds(), RandomPriority()};
-  if (random_.OneIn(abort_period_)) return AbortCommand{NextTicket(), RandomIds(), random_.OneIn(2) ? "" : "enough"};
-  return ContinueCommand{NextTicket(), RandomIds()};
+  if (kind < 3) {
+    return PreemptCommand{.ticket = NextTicket(),
+                          .ids = RandomIds(),
+                          .reason = random_.OneIn(2) ? "" : "somebody else's turn",
+                          .lease = RandomLease(),
+                          .selector = RandomSelector(),
+                          .caller = RandomCaller()};
+  }
+  if (kind >= 7 && kind < 9) {
+    return SetPriorityCommand{NextTicket(), RandomIds(), RandomPriority(), RandomSelector(), RandomCaller()};
+  }
+  if (kind == 9 && random_.OneIn(abort_period_)) {
+    // Not by a selector: too few would be left.
+    return AbortCommand{NextTicket(), RandomIds(), random_.OneIn(2) ? "" : "enough", std::nullopt, RandomCaller()};
+  }
+  return ContinueCommand{NextTicket(), RandomIds(), RandomSelector(), RandomCaller()};
+}
+
+Command Storm::MakeApply() {
+  ApplyCommand apply;
+  for (int64_t n = random_.Uniform(1, 6); n > 0; --n) {
+    apply.operations.push_back(random_.OneIn(3) ? Operation(MakeEnqueue()) : MakeVerb());
+  }
+  apply.ticket = NextTicket();
+  apply.atomic = random_.OneIn(2);
+  apply.caller = RandomCaller();
+  return apply;
+}
+
+Command Storm::MakeSession() {
+  const std::string id = absl::StrCat("s", random_.Uniform(0, 2));
+  const int64_t kind = random_.Uniform(0, 5);
+  if (kind < 2) {
+    return OpenSessionCommand{NextTicket(), id, absl::Milliseconds(random_.Uniform(5, 200)), random_.OneIn(3)};
+  }
+  Caller caller = RandomCaller();
+  if (caller.session_id.empty()) caller = {id, 1};
+  if (kind < 5) return KeepSessionAliveCommand{NextTicket(), caller};
+  return CloseSessionCommand{NextTicket(), caller};
 }
 
 Command Storm::MakeReader() {
@@ -154,6 +234,7 @@ Command Storm::MakeReader() {
 
 Command Storm::MakeQuestion() {
   if (random_.OneIn(3)) return GetEngineCommand{NextTicket()};
+  if (random_.OneIn(4)) return SnapshotCommand{NextTicket()};
   if (random_.OneIn(2)) return GetGenerationCommand{NextTicket(), RandomId()};
   ListGenerationsCommand list;
   list.ticket = NextTicket();

@@ -4,6 +4,7 @@
 #define FERMATA_TESTS_SIM_STORM_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ namespace fermata {
 // Arrivals of all sizes and priorities, some too large; verbs in their right order and in any other: doubled, late (on
 // finished and forgotten ids), early (on ids to come), unknown, on many ids at once and on the same id twice; readers
 // that come back at an offset of theirs, lag, vanish, and leave where they never were; storms and lulls; a drain.
+// Orchestrators too: selectors, lists of verbs, leases, sessions that are kept alive, taken over, closed and left to
+// die, callers of an older epoch.
 class Storm {
  public:
   // The engine of a seed: small in every bound, so that every bound is met.
@@ -30,7 +33,7 @@ class Storm {
   // What the clients send between two steps.
   std::vector<Command> Commands();
 
-  // What ends all pauses: nobody does anything else any more.
+  // What ends all pauses (an operator does it): nobody does anything else any more.
   std::vector<Command> ContinueAll();
 
  private:
@@ -42,14 +45,21 @@ class Storm {
     bool hold = false;
   };
 
-  Command MakeEnqueue();
-  Command MakeVerb();
+  EnqueueCommand MakeEnqueue();
+  Operation MakeVerb();
+  Command MakeApply();
+  Command MakeSession();
   Command MakeReader();
   Command MakeQuestion();
 
   Request NewRequest();
   GenerationSpec RandomSpec();
   std::vector<GenerationId> RandomIds();
+
+  // Both at times nothing: most verbs name ids, and most are an operator's.
+  std::optional<Selector> RandomSelector();
+  Caller RandomCaller();
+  Lease RandomLease();
   GenerationId RandomId();
   int32_t RandomPriority() { return static_cast<int32_t>(random_.Uniform(-1, 3)); }
   Ticket NextTicket() { return Ticket{++last_ticket_}; }
@@ -63,6 +73,7 @@ class Storm {
   const int64_t hold_period_;
   const int64_t abort_period_;
   const int64_t timeout_period_;
+  const int64_t session_period_;
   const int64_t drain_turn_;  // 0: never
   const bool aborts_all_;     // some turns after the drain
 

@@ -24,11 +24,42 @@ std::string Line(const EnqueueCommand& command) {
                       " timeout=", absl::FormatDuration(command.spec.timeout));
 }
 
-std::string Line(const PreemptCommand& command) { return absl::StrCat("Preempt ", Ids(command.ids)); }
-std::string Line(const ContinueCommand& command) { return absl::StrCat("Continue ", Ids(command.ids)); }
-std::string Line(const AbortCommand& command) { return absl::StrCat("Abort ", Ids(command.ids)); }
+std::string Who(const Caller& caller) {
+  return caller.session_id.empty() ? "" : absl::StrCat(" for ", caller.session_id, "@", caller.epoch);
+}
+
+// Whom a verb is about, and for whom it is done.
+template <typename Verb>
+std::string Targets(const Verb& verb) {
+  if (!verb.selector.has_value()) return absl::StrCat(Ids(verb.ids), Who(verb.caller));
+  return absl::StrCat("all of tenant=", verb.selector->tenant, " class=", verb.selector->traffic_class,
+                      " states=", verb.selector->states.size(), Who(verb.caller));
+}
+
+std::string Line(const PreemptCommand& command) {
+  return absl::StrCat("Preempt ", Targets(command), " lease=", absl::FormatDuration(command.lease.duration),
+                      command.lease.on_expiry == OnLeaseExpiry::kAbort ? " then abort" : "");
+}
+std::string Line(const ContinueCommand& command) { return absl::StrCat("Continue ", Targets(command)); }
+std::string Line(const AbortCommand& command) { return absl::StrCat("Abort ", Targets(command)); }
 std::string Line(const SetPriorityCommand& command) {
-  return absl::StrCat("SetPriority ", Ids(command.ids), " to ", command.priority);
+  return absl::StrCat("SetPriority ", Targets(command), " to ", command.priority);
+}
+std::string Line(const OpenSessionCommand& command) {
+  return absl::StrCat("OpenSession ", command.session_id, " ", absl::FormatDuration(command.ttl),
+                      command.takeover ? " takeover" : "");
+}
+std::string Line(const KeepSessionAliveCommand& command) {
+  return absl::StrCat("KeepSessionAlive ", Who(command.caller));
+}
+std::string Line(const CloseSessionCommand& command) { return absl::StrCat("CloseSession ", Who(command.caller)); }
+std::string Line(const SnapshotCommand&) { return "Snapshot"; }
+std::string Line(const ApplyCommand& command) {
+  std::string line = absl::StrCat("Apply ", command.atomic ? "atomic " : "", Who(command.caller));
+  for (const Operation& operation : command.operations) {
+    absl::StrAppend(&line, "; ", std::visit([](const auto& verb) { return Line(verb); }, operation));
+  }
+  return line;
 }
 std::string Line(const AttachCommand& command) {
   return absl::StrCat("Attach ", command.id.value(), " at ", command.offset);
@@ -72,6 +103,9 @@ std::string Line(const std::vector<OperationResult>& results) {
   return line;
 }
 std::string Line(const GenerationPage& page) { return absl::StrCat(" a page of ", page.generations.size()); }
+std::string Line(const SessionInfo& session) {
+  return absl::StrCat(" session ", session.session_id, "@", session.epoch);
+}
 std::string Line(const EngineInfo& info) { return absl::StrCat(" ", info.block_free_count, " blocks free"); }
 
 }  // namespace
@@ -90,6 +124,9 @@ std::string Describe(const Event& event) {
 }
 
 std::string Describe(const Reply& reply) {
+  if (!reply.status.ok()) {
+    return absl::StrCat("reply ", static_cast<int64_t>(reply.ticket), ": ", reply.status.ToString());
+  }
   return absl::StrCat("reply ", static_cast<int64_t>(reply.ticket), ":",
                       std::visit([](const auto& typed) { return Line(typed); }, reply.result));
 }

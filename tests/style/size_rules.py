@@ -15,9 +15,9 @@ HEADER_COMMENT_SHARE = 0.30  # over all headers together; style aims at 0.35 to 
 
 
 def file_length(files):
-    """Soft cap 400 lines (needs an entry in allowed.py), hard cap 600; kernels 800. A proto is as long as its API."""
+    """Soft cap 400 lines (needs an entry in allowed.py), hard cap 600; kernels 800. Protos and BUILDs: no cap."""
     for file in files:
-        if not file.is_code or file.path.endswith(".proto"):
+        if not file.is_code or file.path.endswith((".proto", "BUILD")):
             continue
         soft, hard = SOFT_FILE_LINES, HARD_FILE_LINES
         if file.path.startswith("kernels/"):

@@ -1,0 +1,165 @@
+#include "engine/core/verb_rules.h"
+
+#include <string>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+
+namespace fermata {
+namespace {
+
+using State = GenerationState;
+
+absl::Status AlreadyFinished(const GenerationId& id, absl::string_view verb) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("generation \"", id.value(), "\" is FINISHED: ", verb, " needs a live one"));
+}
+
+// A pause belongs to the session that made it; an operator may do anything.
+absl::Status CheckHolder(const GenerationId& id, const Caller& caller, const Standing& standing) {
+  if (!standing.held_by_control || standing.holder.empty() || caller.session_id.empty() ||
+      standing.holder == caller.session_id) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("generation \"", id.value(), "\" is held by session \"", standing.holder, "\""));
+}
+
+// Whether prompt and output have room in the context and in the pool.
+absl::Status CheckFits(const EnqueueCommand& command, const EngineState& state) {
+  const std::string& id = command.id.value();
+  const int64_t prompt_tokens = static_cast<int64_t>(command.spec.prompt.size());
+  // In 64 bits: max_tokens may be as large as an int32 can be.
+  const int64_t max_tokens = command.spec.sampling.max_tokens;
+  if (id.empty()) return absl::InvalidArgumentError("generation_id is empty");
+  if (prompt_tokens < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("generation \"", id, "\": the prompt has no tokens; at least 1 is needed"));
+  }
+  if (max_tokens < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("generation \"", id, "\": max_tokens is ", max_tokens, "; at least 1 is needed"));
+  }
+  const int64_t tokens = prompt_tokens + max_tokens;
+  if (tokens > state.options.context_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("generation \"", id, "\": ", prompt_tokens,
+                                                   " prompt tokens and max_tokens=", max_tokens, " are ", tokens,
+                                                   "; --context_tokens allows ", state.options.context_tokens));
+  }
+  if (state.BlockCountFor(tokens) > state.pool.block_count()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "generation \"", id, "\": ", prompt_tokens, " prompt tokens and max_tokens=", max_tokens, " need ",
+        state.BlockCountFor(tokens), " KV blocks; the whole device pool (--kv_bytes) has ", state.pool.block_count()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRoom(const EnqueueCommand& command, const EngineState& state, const Occupancy& occupancy) {
+  if (occupancy.live_count >= state.options.max_live) {
+    return absl::ResourceExhaustedError(absl::StrCat("generation \"", command.id.value(), "\" is refused: --max_live=",
+                                                     state.options.max_live, " generations are live"));
+  }
+  // One that is held does not wait in the queue.
+  if (!command.hold && occupancy.queued_count >= state.options.max_queued) {
+    return absl::ResourceExhaustedError(absl::StrCat("generation \"", command.id.value(),
+                                                     "\" is refused: --max_queued=", state.options.max_queued,
+                                                     " generations are queued"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckNew(const EnqueueCommand& command, const EngineState& state, const Occupancy& occupancy) {
+  // Before all else: whoever is refused for this may succeed elsewhere, whatever the rest says.
+  if (state.counters.draining) {
+    return absl::UnavailableError(
+        absl::StrCat("generation \"", command.id.value(), "\" is refused: the server is draining"));
+  }
+  const absl::Status fits = CheckFits(command, state);
+  return fits.ok() ? CheckRoom(command, state, occupancy) : fits;
+}
+
+}  // namespace
+
+Standing StandingOf(const Generation& generation) {
+  return {.state = generation.state(),
+          .has_kv = generation.computed_token_count > 0,
+          .held_by_control = generation.pause.by_control,
+          .holder = generation.pause.session_id,
+          .body_digest = generation.body_digest,
+          .tenant = generation.spec.tenant,
+          .traffic_class = generation.spec.traffic_class};
+}
+
+Occupancy OccupancyOf(const EngineState& state) {
+  return {.live_count = state.live_count(), .queued_count = state.queued.size()};
+}
+
+absl::Status Judge(const EnqueueCommand& command, const EngineState& state, const Occupancy& occupancy,
+                   Standing& standing) {
+  // A known id comes before every limit: a retry must find what the first attempt made, also when full or draining.
+  if (standing.state != State::kNone) {
+    if (standing.body_digest == command.body_digest) return absl::OkStatus();
+    return absl::AlreadyExistsError(
+        absl::StrCat("generation \"", command.id.value(), "\" exists already, with another body"));
+  }
+  const absl::Status status = CheckNew(command, state, occupancy);
+  if (!status.ok()) return status;
+  standing = {.state = command.hold ? State::kPaused : State::kQueued,
+              .held_by_control = command.hold,
+              .holder = command.hold ? absl::string_view(command.caller.session_id) : absl::string_view(),
+              .body_digest = command.body_digest,
+              .tenant = command.spec.tenant,
+              .traffic_class = command.spec.traffic_class};
+  return absl::OkStatus();
+}
+
+absl::Status Judge(const PreemptCommand& command, const GenerationId& id, Standing& standing) {
+  if (standing.state == State::kNone) return UnknownGeneration(id);
+  if (standing.state == State::kFinished) return AlreadyFinished(id, "Preempt");
+  const absl::Status status = CheckHolder(id, command.caller, standing);
+  if (!status.ok()) return status;
+  if (!standing.held_by_control) standing.holder = command.caller.session_id;
+  standing.held_by_control = true;
+  standing.state = State::kPaused;
+  return absl::OkStatus();
+}
+
+absl::Status Judge(const ContinueCommand& command, const GenerationId& id, Standing& standing) {
+  if (standing.state == State::kNone) return UnknownGeneration(id);
+  if (standing.state == State::kFinished) return AlreadyFinished(id, "Continue");
+  const absl::Status status = CheckHolder(id, command.caller, standing);
+  if (!status.ok() || standing.state != State::kPaused) return status;
+  standing.held_by_control = false;
+  standing.holder = absl::string_view();
+  standing.state = standing.has_kv ? State::kPreempted : State::kQueued;
+  return absl::OkStatus();
+}
+
+absl::Status Judge(const AbortCommand& command, const GenerationId& id, Standing& standing) {
+  if (standing.state == State::kNone) return UnknownGeneration(id);
+  if (standing.state == State::kFinished) return absl::OkStatus();
+  const absl::Status status = CheckHolder(id, command.caller, standing);
+  if (!status.ok()) return status;
+  standing.held_by_control = false;
+  standing.holder = absl::string_view();
+  standing.state = State::kFinished;
+  return absl::OkStatus();
+}
+
+absl::Status Judge(const SetPriorityCommand&, const GenerationId& id, Standing& standing) {
+  if (standing.state == State::kNone) return UnknownGeneration(id);
+  return standing.state == State::kFinished ? AlreadyFinished(id, "SetPriority") : absl::OkStatus();
+}
+
+absl::Status UnknownGeneration(const GenerationId& id) {
+  return absl::NotFoundError(absl::StrCat("generation \"", id.value(), "\" is not known, or no longer kept"));
+}
+
+bool Matches(const Selector& selector, const Standing& standing) {
+  const bool state_matches =
+      selector.states.empty() ? IsLive(standing.state) : absl::c_linear_search(selector.states, standing.state);
+  return state_matches && (selector.tenant.empty() || selector.tenant == standing.tenant) &&
+         (selector.traffic_class.empty() || selector.traffic_class == standing.traffic_class);
+}
+
+}  // namespace fermata

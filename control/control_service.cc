@@ -10,6 +10,7 @@
 #include "control/keep_alive_stream.h"
 #include "control/request_checks.h"
 #include "control/verb_conversion.h"
+#include "control/watch_stream.h"
 #include "engine/serving/generation_conversion.h"
 #include "engine/serving/spec_conversion.h"
 #include "engine/serving/status.h"
@@ -85,14 +86,6 @@ grpc::ServerUnaryReactor* SubmitForOne(EngineRuntime& runtime, grpc::CallbackSer
   });
 }
 
-// Ends the call before it begins: for streams of an RPC that is not served.
-template <typename Reactor>
-class RefusingReactor : public Reactor {
- public:
-  explicit RefusingReactor(const absl::Status& status) { this->Finish(ToGrpcStatus(status)); }
-  void OnDone() override { delete this; }
-};
-
 }  // namespace
 
 grpc::ServerUnaryReactor* ControlService::Enqueue(grpc::CallbackServerContext* context,
@@ -158,8 +151,8 @@ grpc::ServerUnaryReactor* ControlService::GetEngine(grpc::CallbackServerContext*
 }
 
 grpc::ServerWriteReactor<v1::WatchResponse>* ControlService::Watch(grpc::CallbackServerContext*,
-                                                                   const v1::WatchRequest*) {
-  return new RefusingReactor<grpc::ServerWriteReactor<v1::WatchResponse>>(NotServedYet("Watch"));
+                                                                   const v1::WatchRequest* request) {
+  return WatchStream::Create(runtime_, watcher_count_, *request);
 }
 
 grpc::ServerUnaryReactor* ControlService::OpenSession(grpc::CallbackServerContext* context,

@@ -3,6 +3,7 @@
 #ifndef FERMATA_CONTROL_CONTROL_SERVICE_H_
 #define FERMATA_CONTROL_CONTROL_SERVICE_H_
 
+#include <atomic>
 #include <string>
 
 #include "engine/runtime/engine_runtime.h"
@@ -12,8 +13,8 @@
 
 namespace fermata {
 
-// Stateless: validates and converts on gRPC's threads; everything else is the runtime's. What is not served yet is
-// refused with UNIMPLEMENTED and its name.
+// Validates and converts on gRPC's threads; everything else is the runtime's. What is not served yet is refused with
+// UNIMPLEMENTED and its name.
 class ControlService : public v1::ControlService::CallbackService {
  public:
   static constexpr int kMaxPageSize = 1000;
@@ -41,6 +42,8 @@ class ControlService : public v1::ControlService::CallbackService {
   grpc::ServerUnaryReactor* GetEngine(grpc::CallbackServerContext* context, const v1::GetEngineRequest* request,
                                       v1::Engine* response) override;
 
+  grpc::ServerWriteReactor<v1::WatchResponse>* Watch(grpc::CallbackServerContext* context,
+                                                     const v1::WatchRequest* request) override;
   grpc::ServerUnaryReactor* OpenSession(grpc::CallbackServerContext* context, const v1::OpenSessionRequest* request,
                                         v1::Session* response) override;
   grpc::ServerBidiReactor<v1::KeepSessionAliveRequest, v1::Session>* KeepSessionAlive(
@@ -48,13 +51,10 @@ class ControlService : public v1::ControlService::CallbackService {
   grpc::ServerUnaryReactor* CloseSession(grpc::CallbackServerContext* context, const v1::CloseSessionRequest* request,
                                          v1::Session* response) override;
 
-  // Not served yet.
-  grpc::ServerWriteReactor<v1::WatchResponse>* Watch(grpc::CallbackServerContext* context,
-                                                     const v1::WatchRequest* request) override;
-
  private:
   EngineRuntime& runtime_;
   const ModelText& text_;
+  std::atomic<int> watcher_count_ = 0;
 };
 
 }  // namespace fermata

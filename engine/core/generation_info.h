@@ -17,6 +17,13 @@ namespace fermata {
 // Where the KV of a generation rests; the farthest tier that holds any of it.
 enum class KvTier { kNone, kDevice, kHost, kDisk };
 
+// Blocks held, by tier.
+struct KvBlockCounts {
+  int64_t device = 0;
+  int64_t host = 0;
+  int64_t disk = 0;
+};
+
 // Counts and times of one generation. For a generation that was never recomputed,
 // prefilled = prompt - cached + appended once its prompt is computed.
 struct Usage {

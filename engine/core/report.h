@@ -72,6 +72,8 @@ struct Progress {
   int32_t prefilled_token_count = 0;
   int32_t output_token_count = 0;
   int32_t recomputed_token_count = 0;
+  int32_t cached_token_count = 0;  // of its prompt, served from the prefix cache
+  KvBlockCounts kv_blocks = {};    // held after the step
 };
 
 struct PriorityChanged {

@@ -86,7 +86,9 @@ bool StepResults::IsStopToken(const Generation& generation, TokenId token) const
 }
 
 void StepResults::RecordProgress(Generation& generation, int32_t prefilled, int32_t output) {
-  state_.journal.Record(generation, Progress{generation.key, prefilled, output, /*recomputed_token_count=*/0});
+  Progress progress = {.key = generation.key, .prefilled_token_count = prefilled, .output_token_count = output};
+  progress.kv_blocks.device = static_cast<int64_t>(generation.blocks.size());
+  state_.journal.Record(generation, progress);
 }
 
 void StepResults::FinishWithError(Generation& generation, const absl::Status& status) {

@@ -63,6 +63,9 @@ class EngineRuntime {
   // publisher's. Called a second time: no change.
   void Shutdown(const std::string& reason);
 
+  // What happened, for those who watch.
+  EventLog& event_log() { return publisher_.event_log(); }
+
   EngineStats::Snapshot stats() const { return stats_.Get(clock_.Now()); }
   const EngineOptions& options() const { return options_.engine; }
   absl::Time start_time() const { return start_time_; }

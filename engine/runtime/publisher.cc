@@ -26,7 +26,8 @@ const OperationResult* FirstResult(const Reply& reply) {
 
 }  // namespace
 
-Publisher::Publisher(EngineStats& stats) : stats_(stats), thread_([this] { Loop(); }) {}
+Publisher::Publisher(EngineStats& stats, int64_t revision)
+    : stats_(stats), event_log_(revision), thread_([this] { Loop(); }) {}
 
 Publisher::~Publisher() { CHECK(!thread_.joinable()) << "Stop() was not called"; }
 
@@ -64,6 +65,7 @@ void Publisher::Stop() {
     unanswered.swap(callbacks_);
   }
   for (const auto& [ticket, callback] : unanswered) callback(nullptr, nullptr);
+  event_log_.Close();
 }
 
 void Publisher::Loop() {
@@ -82,31 +84,46 @@ void Publisher::Loop() {
 
 void Publisher::Publish(Pending pending) {
   int64_t output_tokens = 0;
+  WatchedBatch batch = {pending.report.revision, pending.report.step, pending.step_duration, {}};
   for (Event& event : pending.report.events) {
     if (std::holds_alternative<TokenSampled>(event)) ++output_tokens;
-    PublishEvent(event, pending.report.step);
+    PublishEvent(event, pending.report.step, batch);
   }
   if (pending.step_duration > absl::ZeroDuration()) {
     stats_.AddStep(pending.now, pending.step_duration, output_tokens);
   }
+  // Before the replies: a snapshot is one, and its watcher goes on from here.
+  if (!pending.report.events.empty()) event_log_.Append(std::move(batch));
   // Acknowledgements wait for no reader: they go first.
   for (const Reply& reply : pending.report.replies) Answer(reply);
   for (const std::shared_ptr<TokenLog>& log : touched_) log->WakeReaders();
   touched_.clear();
-  for (const GenerationKey key : pending.report.forgotten) logs_.erase(key);
+  event_log_.WakeWatchers();
+  for (const GenerationKey key : pending.report.forgotten) known_.erase(key);
+}
+
+const Publisher::Known& Publisher::Find(GenerationKey key) const {
+  const auto it = known_.find(key);
+  CHECK(it != known_.end()) << "an event of an unknown generation";
+  return it->second;
 }
 
 TokenLog* Publisher::Touch(GenerationKey key) {
-  const auto it = logs_.find(key);
-  CHECK(it != logs_.end()) << "an event of an unknown generation";
+  const Known& known = Find(key);
   // Several events of one generation in a row wake its readers once.
-  if (touched_.empty() || touched_.back() != it->second) touched_.push_back(it->second);
-  return it->second.get();
+  if (touched_.empty() || touched_.back() != known.log) touched_.push_back(known.log);
+  return known.log.get();
 }
 
-void Publisher::PublishEvent(Event& event, int64_t step) {
+void Publisher::PublishEvent(Event& event, int64_t step, WatchedBatch& batch) {
   if (auto* change = std::get_if<StateChanged>(&event)) {
+    const WatchedStateChange watched = {change->from, change->to, change->cause};
     PublishStateChange(*change, step);
+    batch.events.push_back({Find(change->key).identity, watched});
+  } else if (const auto* progress = std::get_if<Progress>(&event)) {
+    batch.events.push_back({Find(progress->key).identity, *progress});
+  } else if (const auto* priority = std::get_if<PriorityChanged>(&event)) {
+    batch.events.push_back({Find(priority->key).identity, *priority});
   } else if (auto* sampled = std::get_if<TokenSampled>(&event)) {
     Touch(sampled->key)->AppendToken(sampled->token, sampled->text, step, std::move(sampled->logprobs));
   } else if (auto* released = std::get_if<TextReleased>(&event)) {
@@ -116,7 +133,12 @@ void Publisher::PublishEvent(Event& event, int64_t step) {
 
 void Publisher::PublishStateChange(StateChanged& change, int64_t step) {
   const bool created = change.from == GenerationState::kNone;
-  if (created) logs_.emplace(change.key, std::make_shared<TokenLog>());
+  if (created) {
+    CHECK(change.info.has_value());
+    known_[change.key] = {std::make_shared<TokenLog>(),
+                          std::make_shared<const WatchedIdentity>(WatchedIdentity{
+                              change.info->id.value(), change.info->tenant, change.info->traffic_class})};
+  }
   TokenLog* log = Touch(change.key);
   if (change.to == GenerationState::kFinished) {
     CHECK(change.info.has_value());
@@ -140,8 +162,8 @@ void Publisher::Answer(const Reply& reply) {
   std::shared_ptr<TokenLog> log;
   const OperationResult* first = FirstResult(reply);
   if (first != nullptr && first->generation.has_value()) {
-    const auto it = logs_.find(first->generation->key);
-    if (it != logs_.end()) log = it->second;
+    const auto it = known_.find(first->generation->key);
+    if (it != known_.end()) log = it->second.log;
   }
   callback(&reply, std::move(log));
 }

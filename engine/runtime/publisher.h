@@ -17,6 +17,7 @@
 #include "engine/core/commands.h"
 #include "engine/core/report.h"
 #include "engine/runtime/engine_stats.h"
+#include "engine/runtime/event_log.h"
 #include "engine/runtime/token_log.h"
 
 namespace fermata {
@@ -29,8 +30,8 @@ using ReplyCallback = std::function<void(const Reply* reply, std::shared_ptr<Tok
 // it. It never waits for a reader, so the engine, which waits for it only when it is far behind, does not either.
 class Publisher {
  public:
-  // `stats` must outlive this.
-  explicit Publisher(EngineStats& stats);
+  // `stats` must outlive this. The first report with events has a revision above `revision`.
+  Publisher(EngineStats& stats, int64_t revision);
 
   // Stop() must have been called.
   ~Publisher();
@@ -44,6 +45,9 @@ class Publisher {
   // Hands over a report of the engine, made at `now`; `step_duration` of the step that it is about, zero for a
   // boundary. Waits while kMaxPending reports are pending. The engine's thread.
   void Push(Report report, absl::Time now, absl::Duration step_duration);
+
+  // What happened, for those who watch. Any thread.
+  EventLog& event_log() { return event_log_; }
 
   // Publishes what is pending, answers the callbacks that are left with null, and ends the thread.
   void Stop();
@@ -61,13 +65,21 @@ class Publisher {
   void Publish(Pending pending);
 
   // Both append to logs and remember in touched_ whom to wake.
-  void PublishEvent(Event& event, int64_t step);
+  void PublishEvent(Event& event, int64_t step, WatchedBatch& batch);
   void PublishStateChange(StateChanged& change, int64_t step);
 
   void Answer(const Reply& reply);
+
+  // What is kept of a generation that is known.
+  struct Known {
+    std::shared_ptr<TokenLog> log;
+    std::shared_ptr<const WatchedIdentity> identity;
+  };
+  const Known& Find(GenerationKey key) const;
   TokenLog* Touch(GenerationKey key);
 
   EngineStats& stats_;
+  EventLog event_log_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -77,7 +89,7 @@ class Publisher {
   absl::flat_hash_map<Ticket, ReplyCallback> callbacks_;
 
   // The publisher's thread alone.
-  absl::flat_hash_map<GenerationKey, std::shared_ptr<TokenLog>> logs_;
+  absl::flat_hash_map<GenerationKey, Known> known_;
   std::vector<std::shared_ptr<TokenLog>> touched_;
 
   std::thread thread_;

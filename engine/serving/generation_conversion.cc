@@ -66,6 +66,12 @@ void ToProto(absl::Duration duration, google::protobuf::Duration* proto) {
   proto->set_nanos(static_cast<int32_t>((duration - absl::Seconds(seconds)) / absl::Nanoseconds(1)));
 }
 
+void ToProto(const KvBlockCounts& blocks, v1::KvBlocks* proto) {
+  proto->set_device_count(blocks.device);
+  proto->set_host_count(blocks.host);
+  proto->set_disk_count(blocks.disk);
+}
+
 void ToProto(const Usage& usage, v1::Usage* proto) {
   proto->set_prompt_token_count(usage.prompt_token_count);
   proto->set_cached_token_count(usage.cached_token_count);

@@ -17,6 +17,7 @@ v1::Generation::State ToProto(GenerationState state);
 v1::Generation::FinishReason ToProto(FinishReason reason);
 v1::KvTier::Tier ToProto(KvTier tier);
 
+void ToProto(const KvBlockCounts& blocks, v1::KvBlocks* proto);
 void ToProto(const Usage& usage, v1::Usage* proto);
 void ToProto(const GenerationInfo& info, v1::Generation* proto);
 

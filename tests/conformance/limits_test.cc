@@ -201,11 +201,6 @@ TEST_F(LimitsTest, WhatIsNotServedYetIsNamed) {
   expect(resume([](v1::ContinueRequest& r) { r.mutable_append()->set_text("more"); }), "append");
   expect(resume([](v1::ContinueRequest& r) { r.set_append_id("1"); }), "append_id");
   expect(resume([](v1::ContinueRequest& r) { r.set_max_tokens(9); }), "max_tokens");
-  grpc::ClientContext context;
-  v1::WatchResponse response;
-  const auto watch = control().Watch(&context, {});
-  EXPECT_FALSE(watch->Read(&response));
-  expect(watch->Finish(), "Watch");
 }
 
 }  // namespace

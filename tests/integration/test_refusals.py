@@ -33,10 +33,6 @@ class RefusalsTest(unittest.TestCase):
         self.assertEqual(refused.exception.code(), code, f'{method} {fields}: {refused.exception.details()}')
         self.assertIn(word, refused.exception.details())
 
-    def test_rpcs_that_are_not_served_yet(self):
-        control = self.server.control.control
-        self.expect(NOT_SERVED, 'Watch', control, 'Watch')
-
     def test_fields_that_are_not_served_yet(self):
         control = self.server.control.control
         once, again = spec('Once', 5), dict(text='again')

@@ -14,6 +14,7 @@
 namespace fermata {
 namespace {
 
+constexpr size_t kMaxAppendIdBytes = 128;
 constexpr absl::Duration kDefaultTtl = absl::Seconds(15);
 constexpr absl::Duration kShortestTtl = absl::Seconds(1);
 constexpr absl::Duration kLongestTtl = absl::Hours(1);
@@ -117,6 +118,24 @@ absl::Status FillTargets(const Request& request, Verb& verb) {
   return absl::OkStatus();
 }
 
+absl::Status FillAppend(const v1::ContinueRequest& request, const ModelText& text, ContinueCommand& command) {
+  if (request.append_id().size() > kMaxAppendIdBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("append_id is ", request.append_id().size(),
+                                                   " bytes long; allowed are at most ", kMaxAppendIdBytes));
+  }
+  if (!request.has_append()) {
+    if (request.append_id().empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError("append_id is set; it is allowed with append alone");
+  }
+  absl::StatusOr<AppendedTurns> turns = ToAppendedTokens(request.append(), text);
+  if (!turns.ok()) return turns.status();
+  if (turns->tokens.empty()) return absl::InvalidArgumentError("append has no tokens; at least 1 is needed");
+  command.turn_end = std::move(turns->turn_end);
+  command.append = std::move(turns->tokens);
+  command.append_id = request.append_id();
+  return absl::OkStatus();
+}
+
 // The verb of one operation; `set` makes it of the request.
 template <typename Request, typename ToVerb>
 absl::StatusOr<Operation> ToOperation(const Request& request, ToVerb to_verb) {
@@ -190,13 +209,24 @@ absl::StatusOr<PreemptCommand> ToCommand(const v1::PreemptRequest& request) {
   return command;
 }
 
-absl::StatusOr<ContinueCommand> ToCommand(const v1::ContinueRequest& request, const ModelText&) {
-  if (request.has_append()) return NotServedYet("append");
-  if (!request.append_id().empty()) return NotServedYet("append_id");
-  if (request.has_max_tokens()) return NotServedYet("max_tokens");
+absl::StatusOr<ContinueCommand> ToCommand(const v1::ContinueRequest& request, const ModelText& text) {
   ContinueCommand command;
   const absl::Status status = FillTargets(request, command);
   if (!status.ok()) return status;
+  if (request.has_append() || request.has_max_tokens()) {
+    if (command.ids.size() != 1) {
+      return absl::InvalidArgumentError("append or max_tokens is set; they are allowed with exactly 1 generation_id");
+    }
+    if (request.has_max_tokens()) {
+      if (request.max_tokens() < 1) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("max_tokens is ", request.max_tokens(), "; allowed is 1 or more"));
+      }
+      command.max_tokens = request.max_tokens();
+    }
+  }
+  const absl::Status append = FillAppend(request, text, command);
+  if (!append.ok()) return append;
   return command;
 }
 

@@ -10,7 +10,7 @@ namespace fermata {
 std::vector<GenerationId> Select(const EngineState& state, const Selector& selector) {
   std::vector<GenerationId> ids;
   for (const auto& [key, generation] : state.table.all()) {
-    if (Matches(selector, StandingOf(*generation))) ids.push_back(generation->id);
+    if (Matches(selector, StandingOf(state, *generation))) ids.push_back(generation->id);
   }
   return ids;
 }
@@ -30,7 +30,7 @@ void ApplyJudge::JudgeOne(const Verb& verb, std::vector<OperationResult>& result
   for (const GenerationId& id : verb.selector.has_value() ? selected : verb.ids) {
     const Standing before = Find(id);
     Standing after = before;
-    absl::Status status = Judge(verb, id, after);
+    absl::Status status = Judge(verb, state_, id, after);
     if (status.ok()) Set(id, before, after);
     results.push_back({.id = id, .status = std::move(status)});
   }
@@ -48,7 +48,7 @@ Standing ApplyJudge::Find(const GenerationId& id) const {
   const auto it = changed_.find(id);
   if (it != changed_.end()) return it->second;
   const Generation* generation = state_.table.Find(id);
-  return generation == nullptr ? Standing() : StandingOf(*generation);
+  return generation == nullptr ? Standing() : StandingOf(state_, *generation);
 }
 
 void ApplyJudge::Set(const GenerationId& id, const Standing& before, const Standing& after) {

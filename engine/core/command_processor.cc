@@ -110,7 +110,7 @@ void CommandProcessor::Do(EnqueueCommand& command, std::vector<OperationResult>*
   OperationResult& result = results->emplace_back();
   result.id = command.id;
   Generation* generation = state_.table.Find(command.id);
-  Standing standing = generation == nullptr ? Standing() : StandingOf(*generation);
+  Standing standing = generation == nullptr ? Standing() : StandingOf(state_, *generation);
   result.status = Judge(command, state_, OccupancyOf(state_), standing);
   if (!result.status.ok()) return;
   if (generation == nullptr) {
@@ -145,7 +145,15 @@ void CommandProcessor::Do(PreemptCommand& command, std::vector<OperationResult>*
 }
 
 void CommandProcessor::Do(ContinueCommand& command, std::vector<OperationResult>* results) {
-  ForEach(command, results, [&](Generation& generation) { life_cycle_.ReleaseHolds(generation, Cause::kContinue); });
+  ForEach(command, results, [&](Generation& generation) {
+    const Standing standing = StandingOf(state_, generation);
+    if (standing.state != GenerationState::kPaused || IsRepeated(command, standing)) return;
+    if (command.max_tokens.has_value()) life_cycle_.SetMaxTokens(generation, *command.max_tokens);
+    if (!command.append.empty()) {
+      life_cycle_.Append(generation, TokensToAppend(command, standing), command.append_id);
+    }
+    life_cycle_.ReleaseHolds(generation, Cause::kContinue);
+  });
 }
 
 void CommandProcessor::Do(AbortCommand& command, std::vector<OperationResult>* results) {
@@ -167,8 +175,8 @@ void CommandProcessor::ForEach(const Verb& command, std::vector<OperationResult>
     OperationResult& result = results->emplace_back();
     result.id = id;
     Generation* generation = state_.table.Find(id);
-    Standing standing = generation == nullptr ? Standing() : StandingOf(*generation);
-    result.status = Judge(command, id, standing);
+    Standing standing = generation == nullptr ? Standing() : StandingOf(state_, *generation);
+    result.status = Judge(command, state_, id, standing);
     if (!result.status.ok()) continue;
     act(*generation);
     result.generation = generation->Describe(state_.journal.now());

@@ -72,11 +72,20 @@ struct PreemptCommand {
 };
 
 // Ends every hold: the generation is schedulable again at its own place. On a live one that is not paused: no change.
+// With `append` or `max_tokens`: of one id, in PAUSED alone; the same append_id as the last one of this generation
+// again: no change, OK. INVALID_ARGUMENT if the output tokens so far leave no room below max_tokens, or if all together
+// exceeds the context or the whole pool.
 struct ContinueCommand {
   Ticket ticket{};
   std::vector<GenerationId> ids;
   std::optional<Selector> selector = std::nullopt;
   Caller caller = {};
+  std::vector<TokenId> append = {};                  // after what is in the context; empty: nothing
+  std::vector<TokenId> turn_end = {};                // before that, unless the last token of the context ends a turn
+  std::string append_id = {};                        // empty: none
+  std::optional<int32_t> max_tokens = std::nullopt;  // the new total of output tokens
+
+  bool with_more() const { return !append.empty() || max_tokens.has_value(); }
 };
 
 // Finishes generations with ABORTED. On a finished one: no change.

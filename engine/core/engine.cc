@@ -30,6 +30,7 @@ class Engine::Impl {
     for (Command& command : commands) commands_.Apply(std::move(command));
     // After the commands, so that whoever renews in time wins.
     FireTimers(now);
+    BreakStandstill();
     commands_.AnswerSnapshots();
     Forget(now);
   }
@@ -66,6 +67,19 @@ class Engine::Impl {
   bool step_is_prepared() const { return prepared_ != nullptr; }
 
  private:
+  // Generations that were given more to do hold blocks while they wait for others. Where that keeps everybody waiting,
+  // the least urgent of them gives way: the head of the order always makes progress.
+  void BreakStandstill() {
+    while (!scheduler_.HasWork() && !state_.lacking.empty()) {
+      Generation* victim = scheduler_.LeastUrgentWaitingHolder();
+      if (victim == nullptr) return;
+      life_cycle_.Finish(*victim, FinishReason::kError, Cause::kError,
+                         absl::StrCat("it waits for more KV blocks, and so does everybody else: the device pool "
+                                      "(--kv_bytes) has ",
+                                      state_.pool.block_count()));
+    }
+  }
+
   // In order of time, those of generations and of sessions alike.
   void FireTimers(absl::Time now) {
     while (true) {

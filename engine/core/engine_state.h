@@ -34,8 +34,8 @@ struct EngineState {
   const TokenDecoder& decoder;
 
   GenerationTable table;
-  GenerationQueue queued;     // waiting, without blocks
-  GenerationQueue preempted;  // waiting, with their blocks
+  GenerationQueue lacking;  // QUEUED or PREEMPTED, without all the blocks that they need
+  GenerationQueue ready;    // QUEUED or PREEMPTED, with them
   GenerationQueue running;
   BlockPool pool;
   TimerQueue timers;
@@ -52,7 +52,7 @@ struct EngineState {
   int64_t live_count() const { return active_count() + count(GenerationState::kPaused); }
 
   // Those of them that are not paused.
-  int64_t active_count() const { return queued.size() + preempted.size() + running.size(); }
+  int64_t active_count() const { return lacking.size() + ready.size() + running.size(); }
 
   // Blocks that hold the KV of `token_count` tokens.
   int64_t BlockCountFor(int64_t token_count) const {

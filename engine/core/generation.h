@@ -13,6 +13,7 @@
 #include "engine/core/generation_spec.h"
 #include "engine/core/ids.h"
 #include "engine/core/life_record.h"
+#include "engine/core/model_runner.h"
 #include "engine/core/order_key.h"
 #include "engine/core/text_assembler.h"
 
@@ -35,12 +36,19 @@ struct Generation {
   int64_t reader_count = 0;
   int64_t revision = 0;  // of its last event
 
-  std::vector<TokenId> context;  // prompt, then output; empty once finished
+  std::vector<TokenId> context;      // prompt, then output, with what was appended between; empty once finished
+  std::vector<TokenRange> appended;  // where in `context`, in order
+  int32_t appended_token_count = 0;
+  std::string append_id;  // of the last append; empty: it had none
   int32_t prompt_token_count = 0;
   int32_t output_token_count = 0;
   int32_t computed_token_count = 0;   // tokens of `context` whose KV is written, from its beginning
-  int32_t prefilled_token_count = 0;  // how many of those are prompt
-  std::vector<BlockId> blocks;        // reserved for prompt + max_tokens at admission, kept until the finish
+  int32_t prefilled_token_count = 0;  // how many of those are prompt or appended
+  std::vector<BlockId> blocks;        // reserved for token_limit() at admission, kept until the finish
+
+  // While it is held on stop: how it would have finished.
+  FinishReason held_finish = FinishReason::kNone;
+
   std::optional<TextAssembler> text;  // from the first output token to the finish
 
   GenerationState state() const { return life.state(); }
@@ -49,11 +57,17 @@ struct Generation {
   // Tokens that can be computed now. 1 when only the last sampled token's KV is missing.
   int32_t pending_token_count() const { return static_cast<int32_t>(context.size()) - computed_token_count; }
 
-  // True if its prompt is computed, so that its next step is a decode of one token.
-  bool decoding() const { return output_token_count > 0; }
+  // How far its context is prompt or appended, in the end: what is computed up to there is prefill.
+  int32_t prefill_end() const { return appended.empty() ? prompt_token_count : appended.back().end; }
+
+  // True if all of that is computed, so that its next step is a decode of one token.
+  bool decoding() const { return computed_token_count >= prefill_end(); }
+
+  // How many of the positions from `begin` to before `end` are prompt or appended.
+  int32_t GivenCount(int32_t begin, int32_t end) const;
 
   // The most tokens that it will ever hold KV for.
-  int64_t token_limit() const { return int64_t{prompt_token_count} + spec.sampling.max_tokens; }
+  int64_t token_limit() const { return int64_t{prompt_token_count} + appended_token_count + spec.sampling.max_tokens; }
 
   // A copy for the outside. Durations count up to `now`.
   GenerationInfo Describe(absl::Time now) const;

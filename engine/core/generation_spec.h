@@ -26,6 +26,7 @@ struct GenerationSpec {
   std::vector<std::pair<std::string, std::string>> labels;  // sorted by key; given back, never interpreted
   absl::Duration timeout = absl::InfiniteDuration();        // from Enqueue, pauses included
   OnDisconnect on_disconnect = OnDisconnect::kContinue;
+  bool hold_on_stop = false;  // PAUSED instead of FINISHED on STOP or LENGTH
 };
 
 }  // namespace fermata

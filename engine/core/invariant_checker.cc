@@ -53,12 +53,15 @@ class Recount {
   absl::Status CheckPlace(const Generation& generation) {
     const State s = generation.state();
     ++count_[static_cast<int>(s)];
+    const bool waits = s == State::kQueued || s == State::kPreempted;
+    const bool lacks = waits && state_.MissingBlockCount(generation) > 0;
+    lacking_count_ += lacks;
     return FirstError({
         Expect(s != State::kNone, "has no state"),
         Expect(state_.table.Find(generation.id) == &generation, "is not found by its id"),
         Expect(state_.table.Find(generation.key) == &generation, "is not found by its key"),
-        ExpectEqual("in the queue of QUEUED", s == State::kQueued, state_.queued.Contains(generation)),
-        ExpectEqual("in the queue of PREEMPTED", s == State::kPreempted, state_.preempted.Contains(generation)),
+        ExpectEqual("in the queue of those that lack blocks", waits && lacks, state_.lacking.Contains(generation)),
+        ExpectEqual("in the queue of those that are ready", waits && !lacks, state_.ready.Contains(generation)),
         ExpectEqual("in the queue of RUNNING", s == State::kRunning, state_.running.Contains(generation)),
     });
   }
@@ -66,15 +69,19 @@ class Recount {
   absl::Status CheckTokens(const Generation& generation) {
     if (!generation.live()) return Expect(generation.context.empty(), "keeps its tokens");
     const int32_t prompt = generation.prompt_token_count;
+    const int32_t appended = generation.appended_token_count;
     const int32_t output = generation.output_token_count;
     const int32_t computed = generation.computed_token_count;
     return FirstError({
-        ExpectEqual("tokens", prompt + output, static_cast<int64_t>(generation.context.size())),
-        ExpectEqual("prefilled tokens", std::min(prompt, computed), generation.prefilled_token_count),
-        Expect(output < generation.spec.sampling.max_tokens, "has all its output and lives"),
-        // While there is no output the prompt is not all computed; later only the last token is not.
-        Expect(output == 0 ? computed < prompt : computed == prompt + output - 1,
-               absl::StrCat(computed, " tokens computed of ", prompt, " + ", output)),
+        ExpectEqual("tokens", prompt + appended + output, static_cast<int64_t>(generation.context.size())),
+        ExpectEqual("prefilled tokens", generation.GivenCount(0, computed), generation.prefilled_token_count),
+        Expect(output < generation.spec.sampling.max_tokens || generation.held_finish != FinishReason::kNone,
+               "has all its output and lives"),
+        Expect(generation.held_finish == FinishReason::kNone || generation.state() == State::kPaused,
+               "is held on stop and not paused"),
+        // At the end of a prefill a token is sampled: from then on only the last one is not computed.
+        Expect(generation.decoding() ? computed == prompt + appended + output - 1 : computed < generation.prefill_end(),
+               absl::StrCat(computed, " tokens computed of ", prompt, " + ", appended, " + ", output)),
     });
   }
 
@@ -95,12 +102,17 @@ class Recount {
             ExpectEqual("blocks", state_.BlockCountFor(generation.token_limit()), held),
         });
       case State::kPreempted:
+        // One that may go further than before gets the rest when it is admitted.
         return FirstError({
             Expect(computed, "is preempted and has computed nothing"),
-            ExpectEqual("blocks", state_.BlockCountFor(generation.token_limit()), held),
+            Expect(held >= state_.BlockCountFor(generation.computed_token_count), "has KV without blocks"),
+            Expect(held <= state_.BlockCountFor(generation.token_limit()), "has blocks that it will not need"),
         });
       case State::kPaused:
-        return ExpectEqual("blocks", computed ? state_.BlockCountFor(generation.token_limit()) : 0, held);
+        return FirstError({
+            Expect(computed == (held > 0), "has blocks without KV, or KV without blocks"),
+            Expect(held >= state_.BlockCountFor(generation.computed_token_count), "has KV without blocks"),
+        });
       case State::kQueued:
         return Expect(held == 0 && !computed, "is queued and has KV");
       case State::kNone:
@@ -141,8 +153,9 @@ class Recount {
       if (!result.ok()) return result;
     }
     return FirstError({
-        ExpectEqual("queue of QUEUED", count(State::kQueued), state_.queued.size()),
-        ExpectEqual("queue of PREEMPTED", count(State::kPreempted), state_.preempted.size()),
+        ExpectEqual("queue of those that lack blocks", lacking_count_, state_.lacking.size()),
+        ExpectEqual("queues of those that wait", count(State::kQueued) + count(State::kPreempted),
+                    state_.lacking.size() + state_.ready.size()),
         ExpectEqual("queue of RUNNING", count(State::kRunning), state_.running.size()),
         ExpectEqual("finished ones kept", count(State::kFinished), state_.table.finished_count()),
         ExpectEqual("blocks of RUNNING", blocks(State::kRunning), counters.block_running_count),
@@ -166,6 +179,7 @@ class Recount {
   int64_t count_[kGenerationStateCount] = {};
   int64_t blocks_[kGenerationStateCount] = {};
   int64_t timer_count_ = 0;
+  int64_t lacking_count_ = 0;
   int64_t session_hold_count_ = 0;
 };
 

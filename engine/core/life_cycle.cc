@@ -33,10 +33,12 @@ void LifeCycle::Begin(Generation& generation, const std::optional<ControlHold>& 
 
 void LifeCycle::Admit(Generation& generation) {
   Transition(generation, {State::kRunning, Cause::kScheduler});
-  // A displaced or continued one still has all of them.
-  if (!generation.blocks.empty()) return;
-  generation.blocks = state_.pool.Allocate(state_.MissingBlockCount(generation));
-  state_.counters.block_running_count += static_cast<int64_t>(generation.blocks.size());
+  // A displaced or continued one still has all of them, unless it may go further than before.
+  const int64_t missing = state_.MissingBlockCount(generation);
+  if (missing == 0) return;
+  const std::vector<BlockId> blocks = state_.pool.Allocate(missing);
+  generation.blocks.insert(generation.blocks.end(), blocks.begin(), blocks.end());
+  state_.counters.block_running_count += missing;
   // Its output buffer too: no step has to move it.
   generation.context.reserve(generation.token_limit());
 }
@@ -83,6 +85,11 @@ void LifeCycle::EndControlHold(Generation& generation, Cause cause) {
                                   : absl::StrCat("session \"", generation.pause.session_id, "\" has ended"));
     return;
   }
+  if (generation.held_finish != FinishReason::kNone) {
+    // Nobody has given it more: it ends as it would have.
+    Finish(generation, generation.held_finish, cause, "");
+    return;
+  }
   DropControlHold(generation);
   if (!generation.pause.by_disconnect) Resume(generation, cause);
 }
@@ -100,6 +107,7 @@ void LifeCycle::ReleaseHolds(Generation& generation, Cause cause) {
   if (generation.state() != State::kPaused) return;
   DropDisconnectHold(generation);
   DropControlHold(generation);
+  generation.held_finish = FinishReason::kNone;
   Resume(generation, cause);
 }
 
@@ -126,12 +134,37 @@ void LifeCycle::SetPriority(Generation& generation, int32_t priority) {
   FERMATA_CHECK(generation.live());
   if (generation.spec.priority == priority) return;
   // Out of the queue first: it finds its entries by their order.
-  GenerationQueue* queue = QueueOf(generation.state());
+  GenerationQueue* queue = QueueOf(generation);
   if (queue != nullptr) queue->Erase(generation);
   generation.spec.priority = priority;
   generation.order = OrderOf(generation);
   if (queue != nullptr) queue->Insert(generation);
   state_.journal.Record(generation, PriorityChanged{generation.key, priority});
+}
+
+void LifeCycle::End(Generation& generation, FinishReason reason) {
+  const Cause cause = reason == FinishReason::kStop ? Cause::kStop : Cause::kLength;
+  if (!generation.spec.hold_on_stop) return Finish(generation, reason, cause, "");
+  // Its text is complete: what comes after a Continue is a text of its own.
+  generation.text.reset();
+  generation.held_finish = reason;
+  const absl::string_view name = Name(cause);
+  SetControlHold(generation, {.reason = std::string(name.data(), name.size())});
+  Transition(generation, {State::kPaused, cause});
+}
+
+void LifeCycle::Append(Generation& generation, absl::Span<const TokenId> tokens, const std::string& append_id) {
+  FERMATA_CHECK(generation.state() == State::kPaused);
+  const int32_t begin = static_cast<int32_t>(generation.context.size());
+  generation.context.insert(generation.context.end(), tokens.begin(), tokens.end());
+  generation.appended.push_back({begin, static_cast<int32_t>(generation.context.size())});
+  generation.appended_token_count += static_cast<int32_t>(tokens.size());
+  generation.append_id = append_id;
+}
+
+void LifeCycle::SetMaxTokens(Generation& generation, int32_t max_tokens) {
+  FERMATA_CHECK(generation.state() == State::kPaused);
+  generation.spec.sampling.max_tokens = max_tokens;
 }
 
 void LifeCycle::Finish(Generation& generation, FinishReason reason, Cause cause, std::string message) {
@@ -144,12 +177,12 @@ void LifeCycle::Finish(Generation& generation, FinishReason reason, Cause cause,
   state_.timers.Cancel(TimeoutOf(generation));
   DropDisconnectHold(generation);
   DropControlHold(generation);
-  ReleaseBlocks(generation);
+  Transition(generation, {State::kFinished, cause, reason, std::move(message)});
   // Many finished ones are kept, for what GetGeneration shows of them: nothing that is large.
   generation.text.reset();
   generation.context = {};
+  generation.appended = {};
   generation.spec.sampling = SamplingParams();
-  Transition(generation, {State::kFinished, cause, reason, std::move(message)});
   state_.table.Retire(generation);
 }
 
@@ -157,13 +190,14 @@ void LifeCycle::Transition(Generation& generation, Move move) {
   LifeRecord& life = generation.life;
   const State from = life.state_;
   FERMATA_CHECK(IsLegalTransition(from, move.to));
-  if (GenerationQueue* queue = QueueOf(from)) queue->Erase(generation);
+  if (GenerationQueue* queue = QueueOf(generation)) queue->Erase(generation);
   life.state_ = move.to;
   life.finish_reason_ = move.reason;
   life.error_message_ = std::move(move.message);
-  if (GenerationQueue* queue = QueueOf(move.to)) queue->Insert(generation);
+  if (GenerationQueue* queue = QueueOf(generation)) queue->Insert(generation);
   UpdateRecord(life, from);
   UpdateCounters(generation, from);
+  if (move.to == State::kFinished) ReleaseBlocks(generation);
   // Last, because the event may carry a copy of all of the above.
   state_.journal.RecordStateChange(generation, from, move.cause);
 }
@@ -205,12 +239,11 @@ void LifeCycle::UpdateCounters(const Generation& generation, State from) {
   if (to == State::kPaused) ++state_.counters.pause_total;
 }
 
-GenerationQueue* LifeCycle::QueueOf(State state) {
-  switch (state) {
+GenerationQueue* LifeCycle::QueueOf(const Generation& generation) {
+  switch (generation.state()) {
     case State::kQueued:
-      return &state_.queued;
     case State::kPreempted:
-      return &state_.preempted;
+      return state_.MissingBlockCount(generation) > 0 ? &state_.lacking : &state_.ready;
     case State::kRunning:
       return &state_.running;
     case State::kNone:
@@ -238,9 +271,6 @@ int64_t* LifeCycle::BlockCounterOf(State state) {
 }
 
 void LifeCycle::ReleaseBlocks(Generation& generation) {
-  if (int64_t* counter = BlockCounterOf(generation.state())) {
-    *counter -= static_cast<int64_t>(generation.blocks.size());
-  }
   state_.pool.Release(generation.blocks);
   generation.blocks = {};
 }

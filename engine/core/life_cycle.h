@@ -58,6 +58,13 @@ class LifeCycle {
   // Gives a live generation its new place in the order, at once. The same priority again: no change.
   void SetPriority(Generation& generation, int32_t priority);
 
+  // RUNNING -> FINISHED, by itself: STOP or LENGTH. With hold_on_stop: -> PAUSED, until Continue.
+  void End(Generation& generation, FinishReason reason);
+
+  // Puts tokens after what is in the context of a paused generation, and sets the most output tokens it may have.
+  void Append(Generation& generation, absl::Span<const TokenId> tokens, const std::string& append_id);
+  void SetMaxTokens(Generation& generation, int32_t max_tokens);
+
   // Any live -> FINISHED. Releases the text held back, blocks, timers and memory. `message` is for people.
   void Finish(Generation& generation, FinishReason reason, Cause cause, std::string message);
 
@@ -78,8 +85,8 @@ class LifeCycle {
   // The engine's counters likewise.
   void UpdateCounters(const Generation& generation, GenerationState from);
 
-  // The queue of a state; nullptr for those that are in none.
-  GenerationQueue* QueueOf(GenerationState state);
+  // The queue that it belongs to; nullptr for those that are in none.
+  GenerationQueue* QueueOf(const Generation& generation);
 
   // Where EngineInfo counts the blocks of a state; nullptr for those that hold none.
   int64_t* BlockCounterOf(GenerationState state);

@@ -14,16 +14,25 @@
 
 namespace fermata {
 
+// Positions of a context, from `begin` to before `end`.
+struct TokenRange {
+  int32_t begin = 0;
+  int32_t end = 0;
+};
+
 // One generation's part in a step. The tokens to compute are context[first_position .. first_position + token_count);
 // the KV of everything before them is already written in the blocks.
 struct BatchSlice {
   GenerationKey key{};
 
-  // Prompt, then output so far: context.size() >= first_position + token_count.
+  // Prompt, then output so far, with what was appended between: context.size() >= first_position + token_count.
   absl::Span<const TokenId> context;
 
   // How many of `context`, from its beginning, are prompt (the rest is output): what penalties need.
   int32_t prompt_token_count = 0;
+
+  // What was appended to the output later, in order: it counts as prompt, too.
+  absl::Span<const TokenRange> appended = {};
 
   int32_t first_position = 0;
   int32_t token_count = 0;  // at least 1

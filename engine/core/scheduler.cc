@@ -3,11 +3,22 @@
 namespace fermata {
 
 bool Scheduler::HasWork() const {
-  // What runs always gets a token, and so does the first that is preempted once a slot is free: it has its blocks.
-  if (!state_.running.empty() || !state_.preempted.empty()) return true;
-  if (state_.queued.empty()) return false;
-  // With every slot free only the blocks that paused ones hold can keep the head back, and nobody overtakes it.
-  return state_.MissingBlockCount(*state_.queued.begin()->generation) <= state_.pool.free_count();
+  // What runs always gets a token, and so does the first that has its blocks once a slot is free.
+  if (!state_.running.empty() || !state_.ready.empty()) return true;
+  if (state_.lacking.empty()) return false;
+  // With every slot free only the blocks that others hold can keep the head back, and nobody overtakes it.
+  return state_.MissingBlockCount(*state_.lacking.begin()->generation) <= state_.pool.free_count();
+}
+
+Generation* Scheduler::LeastUrgentWaitingHolder() const {
+  if (state_.lacking.empty()) return nullptr;
+  const Generation* head = state_.lacking.begin()->generation;
+  if (state_.counters.block_preempted_count == static_cast<int64_t>(head->blocks.size())) return nullptr;
+  for (auto it = state_.lacking.end(); it != state_.lacking.begin();) {
+    --it;
+    if (it->generation != head && !it->generation->blocks.empty()) return it->generation;
+  }
+  return nullptr;
 }
 
 const Batch& Scheduler::PrepareStep() {
@@ -47,25 +58,22 @@ void Scheduler::ViewRunning() {
 void Scheduler::ViewWaiting(const Budget& budget) {
   waiting_.clear();
   waiting_generations_.clear();
-  auto queued = state_.queued.begin();
-  auto preempted = state_.preempted.begin();
-  const auto queued_end = state_.queued.end();
-  const auto preempted_end = state_.preempted.end();
-  const auto preempted_is_next = [&] {
-    return queued == queued_end || (preempted != preempted_end && *preempted < *queued);
-  };
-  if (queued == queued_end && preempted == preempted_end) return;
-  const OrderKey head = preempted_is_next() ? preempted->order : queued->order;
+  auto lacking = state_.lacking.begin();
+  auto ready = state_.ready.begin();
+  const auto lacking_end = state_.lacking.end();
+  const auto ready_end = state_.ready.end();
+  const auto ready_is_next = [&] { return lacking == lacking_end || (ready != ready_end && *ready < *lacking); };
+  if (lacking == lacking_end && ready == ready_end) return;
+  const OrderKey head = ready_is_next() ? ready->order : lacking->order;
   const int64_t limit = WaitingLimit(running_, budget, head);
-  int64_t queued_left = limit;
-  int64_t preempted_left = limit;
-  // Each queue has a limit of its own: if the first that is queued lacks blocks, those who can start are in the other.
-  // So: a merge, up to the limit of each.
-  while ((queued != queued_end && queued_left > 0) || (preempted != preempted_end && preempted_left > 0)) {
-    const bool take_preempted =
-        preempted_left > 0 && preempted != preempted_end && (queued_left == 0 || preempted_is_next());
-    Generation& generation = *(take_preempted ? preempted++ : queued++)->generation;
-    --(take_preempted ? preempted_left : queued_left);
+  int64_t lacking_left = limit;
+  int64_t ready_left = limit;
+  // Each queue has a limit of its own: if the first that lacks blocks does not get them, those who can start are in the
+  // other. So: a merge, up to the limit of each.
+  while ((lacking != lacking_end && lacking_left > 0) || (ready != ready_end && ready_left > 0)) {
+    const bool take_ready = ready_left > 0 && ready != ready_end && (lacking_left == 0 || ready_is_next());
+    Generation& generation = *(take_ready ? ready++ : lacking++)->generation;
+    --(take_ready ? ready_left : lacking_left);
     waiting_.push_back(MakeCandidate(generation));
     waiting_generations_.push_back(&generation);
   }
@@ -85,6 +93,7 @@ void Scheduler::AddSlice(Generation& generation, int32_t token_count) {
       .key = generation.key,
       .context = generation.context,
       .prompt_token_count = generation.prompt_token_count,
+      .appended = generation.appended,
       .first_position = generation.computed_token_count,
       .token_count = token_count,
       .blocks = generation.blocks,

@@ -23,6 +23,10 @@ class Scheduler {
   // True if PrepareStep() would find something to run. O(1).
   bool HasWork() const;
 
+  // Of those that wait for blocks and hold some, the least urgent but for the head of the order; nullptr if there is
+  // none. O(waiting) if there is one, else O(1).
+  Generation* LeastUrgentWaitingHolder() const;
+
   // Displaces and admits, and returns the batch of the next step; empty if there is nothing to run. Valid until the
   // next call, and as long as no generation in it changes.
   const Batch& PrepareStep();

@@ -32,7 +32,7 @@ void StepResults::Apply(const Batch& batch, absl::Span<Generation* const> genera
       const FinishReason reason = AppendToken(generation, *sampled);
       RecordProgress(generation, prefilled, /*output=*/1);
       if (reason != FinishReason::kNone) {
-        life_cycle_.Finish(generation, reason, reason == FinishReason::kStop ? Cause::kStop : Cause::kLength, "");
+        life_cycle_.End(generation, reason);
       }
     } else {
       RecordProgress(generation, prefilled, /*output=*/0);
@@ -44,8 +44,8 @@ void StepResults::Apply(const Batch& batch, absl::Span<Generation* const> genera
 }
 
 int32_t StepResults::CountComputed(Generation& generation, int32_t token_count) {
-  const int32_t prompt_left = generation.prompt_token_count - generation.computed_token_count;
-  const int32_t prefilled = std::clamp(prompt_left, 0, token_count);
+  const int32_t begin = generation.computed_token_count;
+  const int32_t prefilled = generation.GivenCount(begin, begin + token_count);
   generation.computed_token_count += token_count;
   generation.prefilled_token_count += prefilled;
   state_.counters.prefilled_token_total += prefilled;

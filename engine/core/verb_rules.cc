@@ -78,20 +78,50 @@ absl::Status CheckNew(const EnqueueCommand& command, const EngineState& state, c
   return fits.ok() ? CheckRoom(command, state, occupancy) : fits;
 }
 
+// Whether a paused generation has room to go on, with what the command adds.
+absl::Status CheckMore(const ContinueCommand& command, const EngineState& state, const GenerationId& id,
+                       const Standing& standing) {
+  const int64_t max_tokens = command.max_tokens.value_or(standing.max_tokens);
+  if (max_tokens <= standing.output_token_count) {
+    return absl::InvalidArgumentError(absl::StrCat("generation \"", id.value(), "\": max_tokens is ", max_tokens, "; ",
+                                                   standing.output_token_count,
+                                                   " output tokens exist, and it must be more"));
+  }
+  const int64_t tokens = standing.context_token_count - standing.output_token_count +
+                         static_cast<int64_t>(TokensToAppend(command, standing).size()) + max_tokens;
+  if (tokens > state.options.context_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("generation \"", id.value(), "\": with ", command.append.size(),
+                                                   " tokens appended and max_tokens=", max_tokens, " it has ", tokens,
+                                                   " tokens; --context_tokens allows ", state.options.context_tokens));
+  }
+  if (state.BlockCountFor(tokens) > state.pool.block_count()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("generation \"", id.value(), "\": ", tokens, " tokens need ", state.BlockCountFor(tokens),
+                     " KV blocks; the whole device pool (--kv_bytes) has ", state.pool.block_count()));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-Standing StandingOf(const Generation& generation) {
+Standing StandingOf(const EngineState& state, const Generation& generation) {
   return {.state = generation.state(),
           .has_kv = generation.computed_token_count > 0,
           .held_by_control = generation.pause.by_control,
           .holder = generation.pause.session_id,
           .body_digest = generation.body_digest,
+          .append_id = generation.append_id,
+          .context_token_count =
+              int64_t{generation.prompt_token_count} + generation.appended_token_count + generation.output_token_count,
+          .output_token_count = generation.output_token_count,
+          .max_tokens = generation.spec.sampling.max_tokens,
+          .ends_turn = !generation.context.empty() && state.decoder.IsEndOfGeneration(generation.context.back()),
           .tenant = generation.spec.tenant,
           .traffic_class = generation.spec.traffic_class};
 }
 
 Occupancy OccupancyOf(const EngineState& state) {
-  return {.live_count = state.live_count(), .queued_count = state.queued.size()};
+  return {.live_count = state.live_count(), .queued_count = state.count(State::kQueued)};
 }
 
 absl::Status Judge(const EnqueueCommand& command, const EngineState& state, const Occupancy& occupancy,
@@ -108,12 +138,14 @@ absl::Status Judge(const EnqueueCommand& command, const EngineState& state, cons
               .held_by_control = command.hold,
               .holder = command.hold ? absl::string_view(command.caller.session_id) : absl::string_view(),
               .body_digest = command.body_digest,
+              .context_token_count = static_cast<int64_t>(command.spec.prompt.size()),
+              .max_tokens = command.spec.sampling.max_tokens,
               .tenant = command.spec.tenant,
               .traffic_class = command.spec.traffic_class};
   return absl::OkStatus();
 }
 
-absl::Status Judge(const PreemptCommand& command, const GenerationId& id, Standing& standing) {
+absl::Status Judge(const PreemptCommand& command, const EngineState&, const GenerationId& id, Standing& standing) {
   if (standing.state == State::kNone) return UnknownGeneration(id);
   if (standing.state == State::kFinished) return AlreadyFinished(id, "Preempt");
   const absl::Status status = CheckHolder(id, command.caller, standing);
@@ -124,18 +156,41 @@ absl::Status Judge(const PreemptCommand& command, const GenerationId& id, Standi
   return absl::OkStatus();
 }
 
-absl::Status Judge(const ContinueCommand& command, const GenerationId& id, Standing& standing) {
+std::vector<TokenId> TokensToAppend(const ContinueCommand& command, const Standing& standing) {
+  std::vector<TokenId> tokens;
+  if (!command.append.empty() && !standing.ends_turn) tokens = command.turn_end;
+  tokens.insert(tokens.end(), command.append.begin(), command.append.end());
+  return tokens;
+}
+
+bool IsRepeated(const ContinueCommand& command, const Standing& standing) {
+  return !command.append_id.empty() && command.append_id == standing.append_id;
+}
+
+absl::Status Judge(const ContinueCommand& command, const EngineState& state, const GenerationId& id,
+                   Standing& standing) {
   if (standing.state == State::kNone) return UnknownGeneration(id);
+  if (IsRepeated(command, standing)) return absl::OkStatus();
   if (standing.state == State::kFinished) return AlreadyFinished(id, "Continue");
   const absl::Status status = CheckHolder(id, command.caller, standing);
-  if (!status.ok() || standing.state != State::kPaused) return status;
+  if (!status.ok()) return status;
+  if (standing.state != State::kPaused) {
+    if (!command.with_more()) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat("generation \"", id.value(), "\" is ", Name(standing.state),
+                                                      ": append and max_tokens need it PAUSED"));
+  }
+  const absl::Status room = CheckMore(command, state, id, standing);
+  if (!room.ok()) return room;
+  standing.max_tokens = command.max_tokens.value_or(standing.max_tokens);
+  standing.context_token_count += static_cast<int64_t>(TokensToAppend(command, standing).size());
+  if (!command.append.empty()) standing.append_id = command.append_id;
   standing.held_by_control = false;
   standing.holder = absl::string_view();
   standing.state = standing.has_kv ? State::kPreempted : State::kQueued;
   return absl::OkStatus();
 }
 
-absl::Status Judge(const AbortCommand& command, const GenerationId& id, Standing& standing) {
+absl::Status Judge(const AbortCommand& command, const EngineState&, const GenerationId& id, Standing& standing) {
   if (standing.state == State::kNone) return UnknownGeneration(id);
   if (standing.state == State::kFinished) return absl::OkStatus();
   const absl::Status status = CheckHolder(id, command.caller, standing);
@@ -146,7 +201,7 @@ absl::Status Judge(const AbortCommand& command, const GenerationId& id, Standing
   return absl::OkStatus();
 }
 
-absl::Status Judge(const SetPriorityCommand&, const GenerationId& id, Standing& standing) {
+absl::Status Judge(const SetPriorityCommand&, const EngineState&, const GenerationId& id, Standing& standing) {
   if (standing.state == State::kNone) return UnknownGeneration(id);
   return standing.state == State::kFinished ? AlreadyFinished(id, "SetPriority") : absl::OkStatus();
 }

@@ -52,6 +52,16 @@ class PromptBuilder {
   std::vector<TokenId> tokens_;
 };
 
+absl::StatusOr<AppendedTurns> Join(absl::string_view turn_end, const Tokenizer& tokenizer, PromptBuilder& turns) {
+  PromptBuilder end(tokenizer);
+  end.Control(turn_end);
+  absl::StatusOr<std::vector<TokenId>> end_tokens = end.Take();
+  if (!end_tokens.ok()) return end_tokens.status();
+  absl::StatusOr<std::vector<TokenId>> tokens = turns.Take();
+  if (!tokens.ok()) return tokens.status();
+  return AppendedTurns{*std::move(end_tokens), *std::move(tokens)};
+}
+
 // <|im_start|>role\ncontent<|im_end|>\n for each message.
 class ChatMl : public ChatTemplate {
  public:
@@ -64,15 +74,29 @@ class ChatMl : public ChatTemplate {
     if (!status.ok()) return status;
     PromptBuilder prompt(tokenizer);
     if (!default_system_.empty() && messages[0].role != "system") Add({"system", default_system_}, prompt);
-    for (const ChatMessage& message : messages) Add(message, prompt);
-    prompt.Control("<|im_start|>");
-    prompt.Plain("assistant\n");
+    AddTurns(messages, prompt);
     return prompt.Take();
+  }
+
+  absl::StatusOr<AppendedTurns> FormatTurns(const Tokenizer& tokenizer,
+                                            absl::Span<const ChatMessage> messages) const override {
+    const absl::Status status = CheckMessages(messages);
+    if (!status.ok()) return status;
+    PromptBuilder turns(tokenizer);
+    turns.Plain("\n");
+    AddTurns(messages, turns);
+    return Join("<|im_end|>", tokenizer, turns);
   }
 
   absl::string_view name() const override { return "chatml"; }
 
  private:
+  static void AddTurns(absl::Span<const ChatMessage> messages, PromptBuilder& prompt) {
+    for (const ChatMessage& message : messages) Add(message, prompt);
+    prompt.Control("<|im_start|>");
+    prompt.Plain("assistant\n");
+  }
+
   static void Add(const ChatMessage& message, PromptBuilder& prompt) {
     prompt.Control("<|im_start|>");
     // One piece: merges may join the line end with what follows it.
@@ -93,6 +117,23 @@ class Llama3 : public ChatTemplate {
     if (!status.ok()) return status;
     PromptBuilder prompt(tokenizer);
     prompt.Control("<|begin_of_text|>");
+    AddTurns(messages, prompt);
+    return prompt.Take();
+  }
+
+  absl::StatusOr<AppendedTurns> FormatTurns(const Tokenizer& tokenizer,
+                                            absl::Span<const ChatMessage> messages) const override {
+    const absl::Status status = CheckMessages(messages);
+    if (!status.ok()) return status;
+    PromptBuilder turns(tokenizer);
+    AddTurns(messages, turns);
+    return Join("<|eot_id|>", tokenizer, turns);
+  }
+
+  absl::string_view name() const override { return "llama3"; }
+
+ private:
+  static void AddTurns(absl::Span<const ChatMessage> messages, PromptBuilder& prompt) {
     for (const ChatMessage& message : messages) {
       Header(message.role, prompt);
       prompt.Plain(absl::StrCat("\n\n", absl::StripAsciiWhitespace(message.content)));
@@ -100,12 +141,8 @@ class Llama3 : public ChatTemplate {
     }
     Header("assistant", prompt);
     prompt.Plain("\n\n");
-    return prompt.Take();
   }
 
-  absl::string_view name() const override { return "llama3"; }
-
- private:
   static void Header(absl::string_view role, PromptBuilder& prompt) {
     prompt.Control("<|start_header_id|>");
     prompt.Plain(role);

@@ -21,6 +21,11 @@ struct ChatMessage {
   std::string content;
 };
 
+struct AppendedTurns {
+  std::vector<TokenId> turn_end;  // to go before `tokens`, unless the context ends with the end of a turn
+  std::vector<TokenId> tokens;
+};
+
 // Immutable; all methods may be called from any thread.
 class ChatTemplate {
  public:
@@ -30,6 +35,11 @@ class ChatTemplate {
   // are plain text. INVALID_ARGUMENT for an empty conversation or a role that the template does not know.
   virtual absl::StatusOr<std::vector<TokenId>> Format(const Tokenizer& tokenizer,
                                                       absl::Span<const ChatMessage> messages) const = 0;
+
+  // The same for turns that follow what is in a context already, and the tokens that close the turn before them where
+  // the model has not done so itself.
+  virtual absl::StatusOr<AppendedTurns> FormatTurns(const Tokenizer& tokenizer,
+                                                    absl::Span<const ChatMessage> messages) const = 0;
 
   // "chatml", "llama3".
   virtual absl::string_view name() const = 0;

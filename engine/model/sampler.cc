@@ -72,13 +72,10 @@ void Sampler::Adjust(absl::Span<const float> logits, const SamplingParams& param
 }
 
 void Sampler::Penalise(const SamplingParams& params, const SamplingContext& context) {
-  const auto sort_tokens = [this](absl::Span<const TokenId> tokens) {
-    seen_.clear();
-    for (const TokenId token : tokens) seen_.push_back(Value(token));
-    std::sort(seen_.begin(), seen_.end());
-  };
   if (params.repetition_penalty != 1.0f) {
-    sort_tokens(context.tokens);
+    seen_.clear();
+    for (const TokenId token : context.tokens) seen_.push_back(Value(token));
+    std::sort(seen_.begin(), seen_.end());
     seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());
     for (const int32_t token : seen_) {
       float& logit = adjusted_[token];
@@ -86,13 +83,27 @@ void Sampler::Penalise(const SamplingParams& params, const SamplingContext& cont
     }
   }
   if (params.frequency_penalty != 0.0f || params.presence_penalty != 0.0f) {
-    sort_tokens(context.tokens.subspan(context.prompt_token_count));
+    SortOutput(context);
     for (auto it = seen_.begin(); it != seen_.end();) {
       const auto end = std::upper_bound(it, seen_.end(), *it);
       adjusted_[*it] -= params.presence_penalty + params.frequency_penalty * static_cast<float>(end - it);
       it = end;
     }
   }
+}
+
+void Sampler::SortOutput(const SamplingContext& context) {
+  seen_.clear();
+  size_t position = context.prompt_token_count;
+  const auto take = [&](size_t end) {
+    for (; position < end; ++position) seen_.push_back(Value(context.tokens[position]));
+  };
+  for (const TokenRange& range : context.appended) {
+    take(range.begin);
+    position = std::max<size_t>(position, range.end);
+  }
+  take(context.tokens.size());
+  std::sort(seen_.begin(), seen_.end());
 }
 
 int32_t Sampler::SampleRandomly(absl::Span<const float> logits, const SamplingParams& params, uint64_t position) {

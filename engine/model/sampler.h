@@ -17,6 +17,7 @@ namespace fermata {
 struct SamplingContext {
   absl::Span<const TokenId> tokens;  // prompt, then output
   int32_t prompt_token_count = 0;
+  absl::Span<const TokenRange> appended = {};  // what of the rest is no output
 };
 
 // A pure function but for the memory it keeps. Order of what is done to the logits: bias, repetition penalty (Keskar et
@@ -35,6 +36,9 @@ class Sampler {
     float logit;
     int32_t token;
   };
+
+  // Fills seen_ with the output tokens, sorted.
+  void SortOutput(const SamplingContext& context);
 
   // Copies the logits to adjusted_ and applies bias and penalties.
   void Adjust(absl::Span<const float> logits, const SamplingParams& params, const SamplingContext& context);

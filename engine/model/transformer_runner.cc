@@ -19,7 +19,7 @@ absl::Status TransformerRunner::Run(const Batch& batch, StepOutput* output) {
     SampledToken& sampled = output->sampled.emplace_back();
     sampled.slice = static_cast<int32_t>(i);
     sampler_.Sample(logits->subspan(n++ * vocabulary_size_, vocabulary_size_), *slice.sampling,
-                    {slice.context, slice.prompt_token_count}, &sampled);
+                    {slice.context, slice.prompt_token_count, slice.appended}, &sampled);
   }
   return absl::OkStatus();
 }

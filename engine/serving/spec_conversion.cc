@@ -142,6 +142,19 @@ absl::Status CopyLabels(const v1::GenerationSpec& from, GenerationSpec& to) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<ChatMessage>> ToMessages(const v1::Chat& chat, const ModelText& text) {
+  if (text.chat_template == nullptr) return text.chat_template_status;
+  std::vector<ChatMessage> messages;
+  size_t bytes = 0;
+  for (const v1::ChatMessage& message : chat.messages()) {
+    messages.push_back({message.role(), message.content()});
+    bytes += message.content().size();
+  }
+  const absl::Status size = CheckTextSize("chat", bytes, text);
+  if (!size.ok()) return size;
+  return messages;
+}
+
 }  // namespace
 
 absl::StatusOr<absl::Duration> ToPositiveDuration(const google::protobuf::Duration& from, absl::string_view field) {
@@ -155,16 +168,9 @@ absl::StatusOr<absl::Duration> ToPositiveDuration(const google::protobuf::Durati
 }
 
 absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Chat& chat, const ModelText& text) {
-  if (text.chat_template == nullptr) return text.chat_template_status;
-  std::vector<ChatMessage> messages;
-  size_t bytes = 0;
-  for (const v1::ChatMessage& message : chat.messages()) {
-    messages.push_back({message.role(), message.content()});
-    bytes += message.content().size();
-  }
-  const absl::Status size = CheckTextSize("chat", bytes, text);
-  if (!size.ok()) return size;
-  return text.chat_template->Format(*text.tokenizer, messages);
+  const absl::StatusOr<std::vector<ChatMessage>> messages = ToMessages(chat, text);
+  if (!messages.ok()) return messages.status();
+  return text.chat_template->Format(*text.tokenizer, *messages);
 }
 
 absl::StatusOr<std::vector<TokenId>> ToTokens(const std::string& prompt, const ModelText& text) {
@@ -195,10 +201,38 @@ absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Prompt& prompt, const Mo
   return absl::InvalidArgumentError("prompt is not set; it needs text, token_ids or chat");
 }
 
+absl::StatusOr<AppendedTurns> ToAppendedTokens(const v1::Prompt& append, const ModelText& text) {
+  AppendedTurns turns;
+  switch (append.prompt_case()) {
+    case v1::Prompt::kText: {
+      const absl::Status size = CheckTextSize("append.text", append.text().size(), text);
+      if (!size.ok()) return size;
+      absl::StatusOr<std::vector<TokenId>> tokens =
+          text.tokenizer->Encode(append.text(), /*parse_special=*/true, /*add_bos=*/false);
+      if (!tokens.ok()) return tokens.status();
+      turns.tokens = *std::move(tokens);
+      return turns;
+    }
+    case v1::Prompt::kChat: {
+      const absl::StatusOr<std::vector<ChatMessage>> messages = ToMessages(append.chat(), text);
+      if (!messages.ok()) return messages.status();
+      return text.chat_template->FormatTurns(*text.tokenizer, *messages);
+    }
+    case v1::Prompt::kTokenIds:
+    case v1::Prompt::PROMPT_NOT_SET: {
+      absl::StatusOr<std::vector<TokenId>> tokens = ToTokens(append, text);
+      if (!tokens.ok()) return tokens.status();
+      turns.tokens = *std::move(tokens);
+      return turns;
+    }
+  }
+  return turns;
+}
+
 absl::StatusOr<GenerationSpec> ToGenerationSpec(const v1::GenerationSpec& from, OnDisconnect on_disconnect,
                                                 const ModelText& text) {
-  if (from.hold_on_stop()) return NotServedYet("spec.hold_on_stop");
   GenerationSpec to;
+  to.hold_on_stop = from.hold_on_stop();
   absl::Status status = CheckName("tenant", from.tenant());
   if (status.ok()) status = CheckName("traffic_class", from.traffic_class());
   if (status.ok()) status = CopyLabels(from, to);

@@ -28,6 +28,9 @@ absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Prompt& prompt, const Mo
 absl::StatusOr<std::vector<TokenId>> ToTokens(const std::string& prompt, const ModelText& text);
 absl::StatusOr<std::vector<TokenId>> ToTokens(const v1::Chat& chat, const ModelText& text);
 
+// The tokens of what is appended to a context: as of a prompt, but without what begins one. Of a chat: the new turns.
+absl::StatusOr<AppendedTurns> ToAppendedTokens(const v1::Prompt& append, const ModelText& text);
+
 // Parses `id`; an empty one becomes one of the server's own choice.
 absl::StatusOr<GenerationId> ToNewGenerationId(const std::string& id);
 

@@ -85,6 +85,7 @@ TEST_F(ApplyTest, ASwapHappensAtOneBoundary) {
   StreamReader out(data(), Request("out", Spec(kForever)));
   out.AwaitTokens(5);
   StreamReader in(data(), Request("in", Spec(20)));
+  in.AwaitAccepted();
   v1::ApplyRequest swap;
   swap.set_atomic(true);
   swap.add_operations()->mutable_preempt()->add_generation_ids("out");

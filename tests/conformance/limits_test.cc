@@ -109,9 +109,6 @@ TEST_F(LimitsTest, OtherFieldsOfTheSpec) {
   spec = Spec(5);
   (*spec.mutable_labels())[""] = "x";
   ExpectInvalid(spec, "labels");
-  spec = Spec(5);
-  spec.set_hold_on_stop(true);
-  ExpectRefused(spec, StatusCode::UNIMPLEMENTED, "hold_on_stop");
 }
 
 TEST_F(LimitsTest, InvalidUtf8InAStringIsRefusedByGrpc) {
@@ -191,16 +188,6 @@ TEST_F(LimitsTest, WhatIsNotServedYetIsNamed) {
     return control().Preempt(&context, request, &results);
   };
   expect(preempt([](v1::PreemptRequest& r) { r.set_tier(v1::KvTier::HOST); }), "tier");
-  const auto resume = [&](auto set) {
-    v1::ContinueRequest request;
-    set(request);
-    grpc::ClientContext context;
-    v1::OperationResults results;
-    return control().Continue(&context, request, &results);
-  };
-  expect(resume([](v1::ContinueRequest& r) { r.mutable_append()->set_text("more"); }), "append");
-  expect(resume([](v1::ContinueRequest& r) { r.set_append_id("1"); }), "append_id");
-  expect(resume([](v1::ContinueRequest& r) { r.set_max_tokens(9); }), "max_tokens");
 }
 
 }  // namespace

@@ -35,11 +35,7 @@ class RefusalsTest(unittest.TestCase):
 
     def test_fields_that_are_not_served_yet(self):
         control = self.server.control.control
-        once, again = spec('Once', 5), dict(text='again')
         self.expect(NOT_SERVED, 'tier', control, 'Preempt', generation_ids=['g'], tier='HOST')
-        self.expect(NOT_SERVED, 'append', control, 'Continue', generation_ids=['g'], append=again)
-        self.expect(NOT_SERVED, 'hold_on_stop', control, 'Enqueue', spec=dict(once, hold_on_stop=True))
-        self.expect(NOT_SERVED, 'hold_on_stop', self.server.data.data, 'Generate', spec=dict(once, hold_on_stop=True))
 
     def test_prompts_that_are_not_legal(self):
         generate = self.server.data.data

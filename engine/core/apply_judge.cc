@@ -54,7 +54,8 @@ Standing ApplyJudge::Find(const GenerationId& id) const {
 void ApplyJudge::Set(const GenerationId& id, const Standing& before, const Standing& after) {
   if (before.state == GenerationState::kNone) created_.push_back(id);
   occupancy_.live_count += IsLive(after.state) - IsLive(before.state);
-  occupancy_.queued_count += (after.state == GenerationState::kQueued) - (before.state == GenerationState::kQueued);
+  occupancy_.queued_by_class[after.class_index] +=
+      (after.state == GenerationState::kQueued) - (before.state == GenerationState::kQueued);
   changed_[id] = after;
 }
 

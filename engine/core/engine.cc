@@ -70,7 +70,7 @@ class Engine::Impl {
   // Generations that were given more to do hold blocks while they wait for others. Where that keeps everybody waiting,
   // the least urgent of them gives way: the head of the order always makes progress.
   void BreakStandstill() {
-    while (!scheduler_.HasWork() && !state_.lacking.empty()) {
+    while (!scheduler_.HasWork()) {
       Generation* victim = scheduler_.LeastUrgentWaitingHolder();
       if (victim == nullptr) return;
       life_cycle_.Finish(*victim, FinishReason::kError, Cause::kError,
@@ -106,6 +106,9 @@ class Engine::Impl {
         break;
       case TimerKind::kLease:
         life_cycle_.EndControlHold(generation, Cause::kLease);
+        break;
+      case TimerKind::kAging:
+        life_cycle_.Age(generation);
         break;
       case TimerKind::kDisconnectLease:
         life_cycle_.Finish(generation, FinishReason::kAborted, Cause::kDisconnect,

@@ -4,8 +4,12 @@
 #define FERMATA_ENGINE_CORE_ENGINE_OPTIONS_H_
 
 #include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace fermata {
@@ -19,11 +23,28 @@ enum class SchedulePolicy {
 // Whether a newcomer may take the slot of a running generation that is strictly less urgent.
 enum class Displacement { kRunning, kNever };
 
+// A kind of traffic with caps of its own. A class that is not configured is a label without caps.
+struct TrafficClass {
+  static constexpr int32_t kNoCap = std::numeric_limits<int32_t>::max();
+
+  std::string name;
+  int32_t max_running = kNoCap;    // generations in one step
+  int32_t max_kv_blocks = kNoCap;  // device blocks of those not paused; reached, nobody of it is given new ones
+  int32_t reserved = 0;            // slots that no other class can take
+  int32_t max_queued = kNoCap;     // newcomers in QUEUED
+};
+
 struct EngineOptions {
   // Behaviour.
   SchedulePolicy policy = SchedulePolicy::kPriority;
   Displacement displacement = Displacement::kRunning;
   absl::Duration disconnect_lease = absl::Minutes(10);  // how long a pause by disconnect waits for a reader
+  std::vector<TrafficClass> classes;                    // in any order
+
+  // Whoever waits is admitted as if its priority were one level more urgent for every `aging` that it has waited, at
+  // most `aging_levels` levels, and keeps that until it waits anew. It displaces nobody by that. Infinite: off.
+  absl::Duration aging = absl::InfiniteDuration();
+  int32_t aging_levels = 10;
 
   // Bounds. Each is named by its flag in the error of whoever meets it.
   int32_t max_running = 64;                         // generations in one step
@@ -40,6 +61,11 @@ struct EngineOptions {
 
   // Revisions start here, so that they never repeat over restarts: the process's start time in microseconds.
   int64_t first_revision = 1;
+
+  // Whom a generation of this traffic class counts with: an index into `classes`, or classes.size() for those that are
+  // not configured. 0 <= result < class_count().
+  int32_t ClassIndex(absl::string_view traffic_class) const;
+  int32_t class_count() const { return static_cast<int32_t>(classes.size()) + 1; }
 
   // INVALID_ARGUMENT naming the flag and the allowed range.
   absl::Status Validate() const;

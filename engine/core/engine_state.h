@@ -4,6 +4,7 @@
 #define FERMATA_ENGINE_CORE_ENGINE_STATE_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/core/block_pool.h"
 #include "engine/core/commands.h"
@@ -18,6 +19,15 @@
 
 namespace fermata {
 
+// The generations of one traffic class that are not paused.
+struct ClassState {
+  GenerationQueue lacking;  // QUEUED or PREEMPTED, without all the blocks that they need
+  GenerationQueue ready;    // QUEUED or PREEMPTED, with them
+  int64_t queued_count = 0;
+  int64_t running_count = 0;
+  int64_t block_count = 0;  // that they hold
+};
+
 // Passive. Who writes: LifeCycle the queues, the pool and the timers, and what
 // sessions hold; CommandProcessor the table's new entries and
 // `draining`; `counters` whoever makes the change that is counted.
@@ -28,19 +38,22 @@ struct EngineState {
         table(options.max_finished, options.finished_age),
         pool(options.block_count),
         sessions(options.first_revision),
-        journal(options.first_revision) {}
+        journal(options.first_revision) {
+    classes.resize(options.class_count());
+  }
 
   const EngineOptions options;
   const TokenDecoder& decoder;
 
   GenerationTable table;
-  GenerationQueue lacking;  // QUEUED or PREEMPTED, without all the blocks that they need
-  GenerationQueue ready;    // QUEUED or PREEMPTED, with them
+  std::vector<ClassState> classes;  // by Generation::class_index
   GenerationQueue running;
   BlockPool pool;
   TimerQueue timers;
   SessionTable sessions;
   Journal journal;
+
+  int64_t waiting_count = 0;  // QUEUED and PREEMPTED
 
   // Without step and revision, which the journal knows.
   EngineInfo counters;
@@ -52,7 +65,7 @@ struct EngineState {
   int64_t live_count() const { return active_count() + count(GenerationState::kPaused); }
 
   // Those of them that are not paused.
-  int64_t active_count() const { return lacking.size() + ready.size() + running.size(); }
+  int64_t active_count() const { return waiting_count + running.size(); }
 
   // Blocks that hold the KV of `token_count` tokens.
   int64_t BlockCountFor(int64_t token_count) const {

@@ -31,8 +31,11 @@ struct Generation {
   absl::Time deadline = absl::InfiniteFuture();  // create_time + spec.timeout
 
   LifeRecord life;
-  PauseInfo pause;  // PAUSED exactly while one of its holds is set
-  OrderKey order;   // never changes while the generation is in a GenerationQueue
+  PauseInfo pause;                                 // PAUSED exactly while one of its holds is set
+  OrderKey order;                                  // never changes while the generation is in a GenerationQueue
+  int32_t class_index = 0;                         // see EngineOptions::ClassIndex
+  int32_t aged_levels = 0;                         // how much more urgent it is in `order` for having waited
+  absl::Time aging_time = absl::InfiniteFuture();  // when it gains the next level
   int64_t reader_count = 0;
   int64_t revision = 0;  // of its last event
 

@@ -55,13 +55,19 @@ class Recount {
     ++count_[static_cast<int>(s)];
     const bool waits = s == State::kQueued || s == State::kPreempted;
     const bool lacks = waits && state_.MissingBlockCount(generation) > 0;
+    const ClassState& own = state_.classes[generation.class_index];
+    ClassState& recounted = classes_[generation.class_index];
+    recounted.queued_count += s == State::kQueued;
+    recounted.running_count += s == State::kRunning;
+    if (waits || s == State::kRunning) recounted.block_count += static_cast<int64_t>(generation.blocks.size());
     lacking_count_ += lacks;
+    waiting_count_ += waits;
     return FirstError({
         Expect(s != State::kNone, "has no state"),
         Expect(state_.table.Find(generation.id) == &generation, "is not found by its id"),
         Expect(state_.table.Find(generation.key) == &generation, "is not found by its key"),
-        ExpectEqual("in the queue of those that lack blocks", waits && lacks, state_.lacking.Contains(generation)),
-        ExpectEqual("in the queue of those that are ready", waits && !lacks, state_.ready.Contains(generation)),
+        ExpectEqual("in the queue of those that lack blocks", waits && lacks, own.lacking.Contains(generation)),
+        ExpectEqual("in the queue of those that are ready", waits && !lacks, own.ready.Contains(generation)),
         ExpectEqual("in the queue of RUNNING", s == State::kRunning, state_.running.Contains(generation)),
     });
   }
@@ -130,14 +136,17 @@ class Recount {
     const bool has_timeout = generation.live() && timeout.time != absl::InfiniteFuture();
     const bool has_lease = pause.by_control && lease.time != absl::InfiniteFuture();
     const bool has_disconnect = pause.by_disconnect && disconnect.time != absl::InfiniteFuture();
+    const Timer aging = {generation.aging_time, generation.key, TimerKind::kAging};
+    const bool has_aging = aging.time != absl::InfiniteFuture();
     const bool in_session = !pause.session_id.empty();
-    timer_count_ += has_timeout + has_lease + has_disconnect;
+    timer_count_ += has_timeout + has_lease + has_disconnect + has_aging;
     session_hold_count_ += in_session;
     return FirstError({
         Expect((generation.state() == State::kPaused) == (pause.by_control || pause.by_disconnect),
                "its holds do not agree with its state"),
         ExpectEqual("timeouts", has_timeout, state_.timers.Contains(timeout)),
         ExpectEqual("leases", has_lease, state_.timers.Contains(lease)),
+        ExpectEqual("aging", has_aging, state_.timers.Contains(aging)),
         ExpectEqual("disconnect leases", has_disconnect, state_.timers.Contains(disconnect)),
         Expect(pause.by_control || !in_session, "is in a session and not held by it"),
         ExpectEqual("holds in its session", in_session, state_.sessions.Holds(pause.session_id, generation.key)),
@@ -153,9 +162,8 @@ class Recount {
       if (!result.ok()) return result;
     }
     return FirstError({
-        ExpectEqual("queue of those that lack blocks", lacking_count_, state_.lacking.size()),
-        ExpectEqual("queues of those that wait", count(State::kQueued) + count(State::kPreempted),
-                    state_.lacking.size() + state_.ready.size()),
+        ExpectEqual("those that wait", waiting_count_, state_.waiting_count),
+        CheckClasses(),
         ExpectEqual("queue of RUNNING", count(State::kRunning), state_.running.size()),
         ExpectEqual("finished ones kept", count(State::kFinished), state_.table.finished_count()),
         ExpectEqual("blocks of RUNNING", blocks(State::kRunning), counters.block_running_count),
@@ -170,6 +178,32 @@ class Recount {
     });
   }
 
+  absl::Status CheckClasses() const {
+    int64_t lacking = 0;
+    int64_t ready = 0;
+    int64_t used_slots = 0;  // or kept for those that have reserved them
+    for (size_t i = 0; i < classes_.size(); ++i) {
+      const ClassState& kept = state_.classes[i];
+      const bool configured = i < state_.options.classes.size();
+      const TrafficClass limits = configured ? state_.options.classes[i] : TrafficClass();
+      lacking += kept.lacking.size();
+      ready += kept.ready.size();
+      used_slots += std::max<int64_t>(kept.running_count, limits.reserved);
+      const absl::Status result = FirstError({
+          ExpectEqual("QUEUED of a class", classes_[i].queued_count, kept.queued_count),
+          ExpectEqual("RUNNING of a class", classes_[i].running_count, kept.running_count),
+          ExpectEqual("blocks of a class", classes_[i].block_count, kept.block_count),
+          Expect(kept.running_count <= limits.max_running, "more of a class run than its max_running"),
+      });
+      if (!result.ok()) return result;
+    }
+    return FirstError({
+        ExpectEqual("queues of those that lack blocks", lacking_count_, lacking),
+        ExpectEqual("queues of those that wait", waiting_count_, lacking + ready),
+        Expect(used_slots <= state_.options.max_running, "slots are used that are reserved"),
+    });
+  }
+
   int64_t count(State s) const { return count_[static_cast<int>(s)]; }
   int64_t blocks(State s) const { return blocks_[static_cast<int>(s)]; }
 
@@ -179,7 +213,9 @@ class Recount {
   int64_t count_[kGenerationStateCount] = {};
   int64_t blocks_[kGenerationStateCount] = {};
   int64_t timer_count_ = 0;
+  std::vector<ClassState> classes_ = std::vector<ClassState>(state_.classes.size());
   int64_t lacking_count_ = 0;
+  int64_t waiting_count_ = 0;
   int64_t session_hold_count_ = 0;
 };
 

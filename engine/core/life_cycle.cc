@@ -1,5 +1,7 @@
 #include "engine/core/life_cycle.h"
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +18,10 @@ Timer LeaseOf(const Generation& generation) {
   return {generation.pause.lease_expire_time, generation.key, TimerKind::kLease};
 }
 
+Timer AgingOf(const Generation& generation) { return {generation.aging_time, generation.key, TimerKind::kAging}; }
+
+bool Waits(State state) { return state == State::kQueued || state == State::kPreempted; }
+
 Timer DisconnectLeaseOf(const Generation& generation) {
   return {generation.pause.disconnect_expire_time, generation.key, TimerKind::kDisconnectLease};
 }
@@ -26,6 +32,7 @@ void LifeCycle::Begin(Generation& generation, const std::optional<ControlHold>& 
   generation.create_time = state_.journal.now();
   generation.deadline = generation.create_time + generation.spec.timeout;
   generation.order = OrderOf(generation);
+  generation.class_index = state_.options.ClassIndex(generation.spec.traffic_class);
   state_.timers.Set(TimeoutOf(generation));
   if (hold.has_value()) SetControlHold(generation, *hold);
   Transition(generation, {hold.has_value() ? State::kPaused : State::kQueued, Cause::kEnqueue});
@@ -39,6 +46,7 @@ void LifeCycle::Admit(Generation& generation) {
   const std::vector<BlockId> blocks = state_.pool.Allocate(missing);
   generation.blocks.insert(generation.blocks.end(), blocks.begin(), blocks.end());
   state_.counters.block_running_count += missing;
+  state_.classes[generation.class_index].block_count += missing;
   // Its output buffer too: no step has to move it.
   generation.context.reserve(generation.token_limit());
 }
@@ -191,10 +199,14 @@ void LifeCycle::Transition(Generation& generation, Move move) {
   const State from = life.state_;
   FERMATA_CHECK(IsLegalTransition(from, move.to));
   if (GenerationQueue* queue = QueueOf(generation)) queue->Erase(generation);
+  CountInClass(generation, -1);
   life.state_ = move.to;
   life.finish_reason_ = move.reason;
   life.error_message_ = std::move(move.message);
+  // What it has gained stays while it runs: else whom it has overtaken would displace it at once.
+  SetAging(generation, move.to == State::kRunning ? generation.aged_levels : 0);
   if (GenerationQueue* queue = QueueOf(generation)) queue->Insert(generation);
+  CountInClass(generation, 1);
   UpdateRecord(life, from);
   UpdateCounters(generation, from);
   if (move.to == State::kFinished) ReleaseBlocks(generation);
@@ -239,11 +251,41 @@ void LifeCycle::UpdateCounters(const Generation& generation, State from) {
   if (to == State::kPaused) ++state_.counters.pause_total;
 }
 
+void LifeCycle::CountInClass(const Generation& generation, int sign) {
+  const State state = generation.state();
+  if (!Waits(state) && state != State::kRunning) return;
+  ClassState& own = state_.classes[generation.class_index];
+  own.queued_count += state == State::kQueued ? sign : 0;
+  own.running_count += state == State::kRunning ? sign : 0;
+  own.block_count += sign * static_cast<int64_t>(generation.blocks.size());
+  state_.waiting_count += Waits(state) ? sign : 0;
+}
+
+void LifeCycle::SetAging(Generation& generation, int32_t levels) {
+  if (state_.options.aging == absl::InfiniteDuration()) return;
+  state_.timers.Cancel(AgingOf(generation));
+  generation.aged_levels = levels;
+  const bool goes_on = Waits(generation.state()) && levels < state_.options.aging_levels;
+  generation.aging_time = goes_on ? state_.journal.now() + state_.options.aging : absl::InfiniteFuture();
+  state_.timers.Set(AgingOf(generation));
+  generation.order = OrderOf(generation);
+}
+
+void LifeCycle::Age(Generation& generation) {
+  FERMATA_CHECK(Waits(generation.state()));
+  // Out of the queue first: it finds its entries by their order.
+  GenerationQueue* queue = QueueOf(generation);
+  queue->Erase(generation);
+  SetAging(generation, generation.aged_levels + 1);
+  queue->Insert(generation);
+}
+
 GenerationQueue* LifeCycle::QueueOf(const Generation& generation) {
   switch (generation.state()) {
     case State::kQueued:
     case State::kPreempted:
-      return state_.MissingBlockCount(generation) > 0 ? &state_.lacking : &state_.ready;
+      return state_.MissingBlockCount(generation) > 0 ? &state_.classes[generation.class_index].lacking
+                                                      : &state_.classes[generation.class_index].ready;
     case State::kRunning:
       return &state_.running;
     case State::kNone:
@@ -276,8 +318,11 @@ void LifeCycle::ReleaseBlocks(Generation& generation) {
 }
 
 OrderKey LifeCycle::OrderOf(const Generation& generation) const {
-  const bool by_priority = state_.options.policy == SchedulePolicy::kPriority;
-  return {by_priority ? generation.spec.priority : 0, generation.key};
+  if (state_.options.policy != SchedulePolicy::kPriority) return {0, generation.key};
+  // In 64 bits: a priority may be the least that there is.
+  const int64_t aged = int64_t{generation.spec.priority} - generation.aged_levels;
+  constexpr int64_t kMostUrgent = std::numeric_limits<int32_t>::min();
+  return {static_cast<int32_t>(std::max(aged, kMostUrgent)), generation.key};
 }
 
 }  // namespace fermata

@@ -55,6 +55,9 @@ class LifeCycle {
   void ReleaseHolds(Generation& generation, Cause cause);
   void ReleaseDisconnectHold(Generation& generation, Cause cause);
 
+  // One that waits has waited for so long that it moves up.
+  void Age(Generation& generation);
+
   // Gives a live generation its new place in the order, at once. The same priority again: no change.
   void SetPriority(Generation& generation, int32_t priority);
 
@@ -82,8 +85,13 @@ class LifeCycle {
   // Times and counts of the generation itself, as of the move from `from` to its present state.
   void UpdateRecord(LifeRecord& life, GenerationState from);
 
-  // The engine's counters likewise.
+  // The engine's counters likewise, and those of its class: `sign` 1 when it has come to its state, -1 before it
+  // leaves.
   void UpdateCounters(const Generation& generation, GenerationState from);
+  void CountInClass(const Generation& generation, int sign);
+
+  // Sets what a generation has gained by waiting, and when it gains more, if it waits.
+  void SetAging(Generation& generation, int32_t levels);
 
   // The queue that it belongs to; nullptr for those that are in none.
   GenerationQueue* QueueOf(const Generation& generation);

@@ -4,6 +4,7 @@
 #define FERMATA_ENGINE_CORE_SCHEDULE_POLICY_H_
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -18,10 +19,19 @@ struct Candidate {
   bool decoding = false;            // its prompt is computed: it needs one token a step
   int32_t pending_token_count = 0;  // that it could compute now, at least 1
   int64_t missing_block_count = 0;  // that it must be given before it can start; 0: it has them
+  int32_t class_index = 0;          // into Budget::classes, if that has any
+  int32_t aged_levels = 0;          // how much more urgent `order` is than what it may displace others by
 };
 
-// Both in order. Of those that wait it needs only the first WaitingLimit() with missing blocks and as many without:
-// whoever comes behind them would find no slot.
+// What a traffic class may have.
+struct ClassBudget {
+  int64_t max_running = std::numeric_limits<int64_t>::max();
+  int64_t block_count = std::numeric_limits<int64_t>::max();  // that it may still be given
+  int64_t reserved = 0;                                       // slots that the others leave to it
+};
+
+// Both in order. Of those of a class that wait it needs only the first WaitingLimit() with missing blocks and as many
+// without: whoever comes behind them would find no slot.
 struct View {
   absl::Span<const Candidate> running;
   absl::Span<const Candidate> waiting;
@@ -33,6 +43,7 @@ struct Budget {
   int64_t token_count = 0;  // at least 1
   int64_t free_block_count = 0;
   Displacement displacement = Displacement::kRunning;
+  absl::Span<const ClassBudget> classes = {};  // empty: there are none, and nobody has a cap
 };
 
 // One generation's part in the step.
@@ -54,8 +65,12 @@ struct Plan {
 // newest running one whose priority is strictly greater. A waiting one that lacks blocks keeps back those behind it
 // that need new ones (nobody overtakes it to what it waits for), but not those that have theirs. Nobody is displaced
 // for one that cannot start. Tokens go by that order too, except that among equal priorities decodes come first; a
-// waiting one that would get none is not admitted, and a running one that gets none keeps its slot. O(running +
-// waiting).
+// waiting one that would get none is not admitted, and a running one that gets none keeps its slot.
+//
+// A class at a cap of its own waits without keeping anything back from others: for a slot within its cap one of it
+// displaces another one of it. Slots that are reserved and not used stay free for their class, and one that uses them
+// is displaced by its own class alone. O(running + waiting), and O(running) for each one displaced where there are
+// classes.
 Plan Decide(const View& view, const Budget& budget);
 
 // The most waiting generations that Decide() could admit, given that `head` is the most urgent of them: what a View

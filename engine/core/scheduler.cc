@@ -1,35 +1,66 @@
 #include "engine/core/scheduler.h"
 
+#include <algorithm>
+#include <limits>
+
+#include "absl/container/inlined_vector.h"
+
 namespace fermata {
 
 bool Scheduler::HasWork() const {
-  // What runs always gets a token, and so does the first that has its blocks once a slot is free.
-  if (!state_.running.empty() || !state_.ready.empty()) return true;
-  if (state_.lacking.empty()) return false;
-  // With every slot free only the blocks that others hold can keep the head back, and nobody overtakes it.
-  return state_.MissingBlockCount(*state_.lacking.begin()->generation) <= state_.pool.free_count();
+  // What runs always gets a token, and so does the first that has its blocks once a slot is free: with nothing running
+  // no class is at its cap of slots, and each may have a slot that is not reserved.
+  if (!state_.running.empty()) return true;
+  if (state_.waiting_count == 0) return false;
+  // With every slot free only blocks can keep anybody back: those that others hold, or the cap of a class.
+  ViewWaiting(state_.options.max_running);
+  return !Decide({{}, waiting_}, MakeBudget()).shares.empty();
 }
 
 Generation* Scheduler::LeastUrgentWaitingHolder() const {
-  if (state_.lacking.empty()) return nullptr;
-  const Generation* head = state_.lacking.begin()->generation;
-  if (state_.counters.block_preempted_count == static_cast<int64_t>(head->blocks.size())) return nullptr;
-  for (auto it = state_.lacking.end(); it != state_.lacking.begin();) {
-    --it;
-    if (it->generation != head && !it->generation->blocks.empty()) return it->generation;
+  Generation* least_urgent = nullptr;
+  const Generation* head = nullptr;
+  for (const ClassState& one : state_.classes) {
+    if (one.lacking.empty()) continue;
+    Generation* first = one.lacking.begin()->generation;
+    if (head == nullptr || first->order < head->order) head = first;
   }
-  return nullptr;
+  if (head == nullptr || state_.counters.block_preempted_count == static_cast<int64_t>(head->blocks.size())) {
+    return nullptr;
+  }
+  for (const ClassState& one : state_.classes) {
+    for (auto it = one.lacking.end(); it != one.lacking.begin();) {
+      Generation* generation = (--it)->generation;
+      if (generation == head || generation->blocks.empty()) continue;
+      if (least_urgent == nullptr || least_urgent->order < generation->order) least_urgent = generation;
+      break;
+    }
+  }
+  return least_urgent;
+}
+
+Budget Scheduler::MakeBudget() const {
+  const EngineOptions& options = state_.options;
+  class_budgets_.clear();
+  for (size_t i = 0; i < options.classes.size(); ++i) {
+    const TrafficClass& one = options.classes[i];
+    class_budgets_.push_back({.max_running = one.max_running,
+                              .block_count = one.max_kv_blocks - state_.classes[i].block_count,
+                              .reserved = one.reserved});
+  }
+  // The last is for those that are not configured.
+  if (!class_budgets_.empty()) class_budgets_.emplace_back();
+  return {.slot_count = options.max_running,
+          .token_count = options.step_tokens,
+          .free_block_count = state_.pool.free_count(),
+          .displacement = options.displacement,
+          .classes = class_budgets_};
 }
 
 const Batch& Scheduler::PrepareStep() {
-  const Budget budget = {
-      .slot_count = state_.options.max_running,
-      .token_count = state_.options.step_tokens,
-      .free_block_count = state_.pool.free_count(),
-      .displacement = state_.options.displacement,
-  };
+  const Budget budget = MakeBudget();
   ViewRunning();
-  ViewWaiting(budget);
+  ViewWaiting(WaitingLimit(running_, budget, MostUrgentWaiting()));
   const Plan plan = Decide({running_, waiting_}, budget);
 
   slices_.clear();
@@ -55,25 +86,37 @@ void Scheduler::ViewRunning() {
   }
 }
 
-void Scheduler::ViewWaiting(const Budget& budget) {
+OrderKey Scheduler::MostUrgentWaiting() const {
+  OrderKey first = {std::numeric_limits<int32_t>::max(), GenerationKey{std::numeric_limits<int64_t>::max()}};
+  for (const ClassState& one : state_.classes) {
+    for (const GenerationQueue* queue : {&one.lacking, &one.ready}) {
+      if (!queue->empty() && queue->begin()->order < first) first = queue->begin()->order;
+    }
+  }
+  return first;
+}
+
+void Scheduler::ViewWaiting(int64_t limit) const {
+  // Each queue of each class has the limit to itself: if those of one class, or those that lack blocks, cannot start,
+  // those who can are in another one. So: a merge.
+  struct Source {
+    GenerationQueue::const_iterator next;
+    GenerationQueue::const_iterator end;
+    int64_t left;
+  };
+  absl::InlinedVector<Source, 8> sources;
+  for (const ClassState& one : state_.classes) {
+    for (const GenerationQueue* queue : {&one.lacking, &one.ready}) {
+      if (!queue->empty() && limit > 0) sources.push_back({queue->begin(), queue->end(), limit});
+    }
+  }
   waiting_.clear();
   waiting_generations_.clear();
-  auto lacking = state_.lacking.begin();
-  auto ready = state_.ready.begin();
-  const auto lacking_end = state_.lacking.end();
-  const auto ready_end = state_.ready.end();
-  const auto ready_is_next = [&] { return lacking == lacking_end || (ready != ready_end && *ready < *lacking); };
-  if (lacking == lacking_end && ready == ready_end) return;
-  const OrderKey head = ready_is_next() ? ready->order : lacking->order;
-  const int64_t limit = WaitingLimit(running_, budget, head);
-  int64_t lacking_left = limit;
-  int64_t ready_left = limit;
-  // Each queue has a limit of its own: if the first that lacks blocks does not get them, those who can start are in the
-  // other. So: a merge, up to the limit of each.
-  while ((lacking != lacking_end && lacking_left > 0) || (ready != ready_end && ready_left > 0)) {
-    const bool take_ready = ready_left > 0 && ready != ready_end && (lacking_left == 0 || ready_is_next());
-    Generation& generation = *(take_ready ? ready++ : lacking++)->generation;
-    --(take_ready ? ready_left : lacking_left);
+  while (!sources.empty()) {
+    const auto source = std::min_element(sources.begin(), sources.end(),
+                                         [](const Source& a, const Source& b) { return *a.next < *b.next; });
+    Generation& generation = *(source->next++)->generation;
+    if (--source->left == 0 || source->next == source->end) sources.erase(source);
     waiting_.push_back(MakeCandidate(generation));
     waiting_generations_.push_back(&generation);
   }
@@ -85,6 +128,8 @@ Candidate Scheduler::MakeCandidate(const Generation& generation) const {
       .decoding = generation.decoding(),
       .pending_token_count = generation.pending_token_count(),
       .missing_block_count = state_.MissingBlockCount(generation),
+      .class_index = state_.options.classes.empty() ? 0 : generation.class_index,
+      .aged_levels = generation.aged_levels,
   };
 }
 

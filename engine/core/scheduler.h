@@ -20,7 +20,7 @@ class Scheduler {
   // Borrows both; they must outlive this.
   Scheduler(EngineState& state, LifeCycle& life_cycle) : state_(state), life_cycle_(life_cycle) {}
 
-  // True if PrepareStep() would find something to run. O(1).
+  // True if PrepareStep() would find something to run. O(1) while something runs, else O(max_running).
   bool HasWork() const;
 
   // Of those that wait for blocks and hold some, the least urgent but for the head of the order; nullptr if there is
@@ -35,9 +35,15 @@ class Scheduler {
   absl::Span<Generation* const> batch_generations() const { return batch_generations_; }
 
  private:
-  // Fill the candidates, and beside each its generation.
+  // What there is to give out now. Borrows class_budgets_.
+  Budget MakeBudget() const;
+
+  // The first of all that wait; behind everybody if nobody does.
+  OrderKey MostUrgentWaiting() const;
+
+  // Fill the candidates, and beside each its generation; of those that wait, `limit` of each queue.
   void ViewRunning();
-  void ViewWaiting(const Budget& budget);
+  void ViewWaiting(int64_t limit) const;
 
   Candidate MakeCandidate(const Generation& generation) const;
   void AddSlice(Generation& generation, int32_t token_count);
@@ -47,9 +53,10 @@ class Scheduler {
 
   // Kept from step to step for their memory alone.
   std::vector<Candidate> running_;
-  std::vector<Candidate> waiting_;
+  mutable std::vector<Candidate> waiting_;
   std::vector<Generation*> running_generations_;
-  std::vector<Generation*> waiting_generations_;
+  mutable std::vector<Generation*> waiting_generations_;
+  mutable std::vector<ClassBudget> class_budgets_;
 
   std::vector<BatchSlice> slices_;
   std::vector<Generation*> batch_generations_;

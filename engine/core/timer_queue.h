@@ -13,7 +13,7 @@
 
 namespace fermata {
 
-enum class TimerKind { kTimeout, kLease, kDisconnectLease };
+enum class TimerKind { kTimeout, kLease, kDisconnectLease, kAging };
 
 // A timer is a value: whoever sets one keeps its time, and cancels it by giving the same value again.
 struct Timer {

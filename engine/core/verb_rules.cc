@@ -25,6 +25,25 @@ absl::Status CheckHolder(const GenerationId& id, const Caller& caller, const Sta
       absl::StrCat("generation \"", id.value(), "\" is held by session \"", standing.holder, "\""));
 }
 
+// Whether the whole pool has room for so many tokens, and what the class may have of it.
+absl::Status CheckBlocks(const GenerationId& id, const EngineState& state, int32_t class_index, int64_t tokens) {
+  const int64_t blocks = state.BlockCountFor(tokens);
+  if (blocks > state.pool.block_count()) {
+    return absl::InvalidArgumentError(absl::StrCat("generation \"", id.value(), "\": ", tokens, " tokens need ", blocks,
+                                                   " KV blocks; the whole device pool (--kv_bytes) has ",
+                                                   state.pool.block_count()));
+  }
+  if (class_index < static_cast<int32_t>(state.options.classes.size())) {
+    const TrafficClass& own = state.options.classes[class_index];
+    if (blocks > own.max_kv_blocks) {
+      return absl::InvalidArgumentError(absl::StrCat("generation \"", id.value(), "\": ", tokens, " tokens need ",
+                                                     blocks, " KV blocks; --class=", own.name,
+                                                     " allows max_kv_blocks=", own.max_kv_blocks));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Whether prompt and output have room in the context and in the pool.
 absl::Status CheckFits(const EnqueueCommand& command, const EngineState& state) {
   const std::string& id = command.id.value();
@@ -46,12 +65,7 @@ absl::Status CheckFits(const EnqueueCommand& command, const EngineState& state) 
                                                    " prompt tokens and max_tokens=", max_tokens, " are ", tokens,
                                                    "; --context_tokens allows ", state.options.context_tokens));
   }
-  if (state.BlockCountFor(tokens) > state.pool.block_count()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "generation \"", id, "\": ", prompt_tokens, " prompt tokens and max_tokens=", max_tokens, " need ",
-        state.BlockCountFor(tokens), " KV blocks; the whole device pool (--kv_bytes) has ", state.pool.block_count()));
-  }
-  return absl::OkStatus();
+  return CheckBlocks(command.id, state, state.options.ClassIndex(command.spec.traffic_class), tokens);
 }
 
 absl::Status CheckRoom(const EnqueueCommand& command, const EngineState& state, const Occupancy& occupancy) {
@@ -60,10 +74,19 @@ absl::Status CheckRoom(const EnqueueCommand& command, const EngineState& state, 
                                                      state.options.max_live, " generations are live"));
   }
   // One that is held does not wait in the queue.
-  if (!command.hold && occupancy.queued_count >= state.options.max_queued) {
+  if (command.hold) return absl::OkStatus();
+  if (absl::c_accumulate(occupancy.queued_by_class, int64_t{0}) >= state.options.max_queued) {
     return absl::ResourceExhaustedError(absl::StrCat("generation \"", command.id.value(),
                                                      "\" is refused: --max_queued=", state.options.max_queued,
                                                      " generations are queued"));
+  }
+  const int32_t class_index = state.options.ClassIndex(command.spec.traffic_class);
+  if (class_index == static_cast<int32_t>(state.options.classes.size())) return absl::OkStatus();
+  const TrafficClass& own = state.options.classes[class_index];
+  if (occupancy.queued_by_class[class_index] >= own.max_queued) {
+    return absl::ResourceExhaustedError(absl::StrCat("generation \"", command.id.value(),
+                                                     "\" is refused: --class=", own.name,
+                                                     ",max_queued=", own.max_queued, " generations are queued"));
   }
   return absl::OkStatus();
 }
@@ -94,12 +117,7 @@ absl::Status CheckMore(const ContinueCommand& command, const EngineState& state,
                                                    " tokens appended and max_tokens=", max_tokens, " it has ", tokens,
                                                    " tokens; --context_tokens allows ", state.options.context_tokens));
   }
-  if (state.BlockCountFor(tokens) > state.pool.block_count()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("generation \"", id.value(), "\": ", tokens, " tokens need ", state.BlockCountFor(tokens),
-                     " KV blocks; the whole device pool (--kv_bytes) has ", state.pool.block_count()));
-  }
-  return absl::OkStatus();
+  return CheckBlocks(id, state, standing.class_index, tokens);
 }
 
 }  // namespace
@@ -117,18 +135,26 @@ Standing StandingOf(const EngineState& state, const Generation& generation) {
           .max_tokens = generation.spec.sampling.max_tokens,
           .ends_turn = !generation.context.empty() && state.decoder.IsEndOfGeneration(generation.context.back()),
           .tenant = generation.spec.tenant,
-          .traffic_class = generation.spec.traffic_class};
+          .traffic_class = generation.spec.traffic_class,
+          .class_index = generation.class_index};
 }
 
 Occupancy OccupancyOf(const EngineState& state) {
-  return {.live_count = state.live_count(), .queued_count = state.count(State::kQueued)};
+  Occupancy occupancy = {.live_count = state.live_count(), .queued_by_class = {}};
+  for (const ClassState& one : state.classes) occupancy.queued_by_class.push_back(one.queued_count);
+  return occupancy;
 }
 
 absl::Status Judge(const EnqueueCommand& command, const EngineState& state, const Occupancy& occupancy,
                    Standing& standing) {
   // A known id comes before every limit: a retry must find what the first attempt made, also when full or draining.
   if (standing.state != State::kNone) {
-    if (standing.body_digest == command.body_digest) return absl::OkStatus();
+    if (standing.body_digest == command.body_digest) {
+      // A reader that comes ends a pause by disconnect.
+      const bool resumes = command.attach_reader && standing.state == State::kPaused && !standing.held_by_control;
+      if (resumes) standing.state = standing.has_kv ? State::kPreempted : State::kQueued;
+      return absl::OkStatus();
+    }
     return absl::AlreadyExistsError(
         absl::StrCat("generation \"", command.id.value(), "\" exists already, with another body"));
   }
@@ -141,7 +167,8 @@ absl::Status Judge(const EnqueueCommand& command, const EngineState& state, cons
               .context_token_count = static_cast<int64_t>(command.spec.prompt.size()),
               .max_tokens = command.spec.sampling.max_tokens,
               .tenant = command.spec.tenant,
-              .traffic_class = command.spec.traffic_class};
+              .traffic_class = command.spec.traffic_class,
+              .class_index = state.options.ClassIndex(command.spec.traffic_class)};
   return absl::OkStatus();
 }
 

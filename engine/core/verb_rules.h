@@ -30,12 +30,13 @@ struct Standing {
   bool ends_turn = false;  // the last token of the context is an end of generation
   absl::string_view tenant;
   absl::string_view traffic_class;
+  int32_t class_index = 0;
 };
 
 // How full the engine is.
 struct Occupancy {
   int64_t live_count = 0;
-  int64_t queued_count = 0;
+  std::vector<int64_t> queued_by_class;  // by EngineOptions::ClassIndex
 };
 
 Standing StandingOf(const EngineState& state, const Generation& generation);

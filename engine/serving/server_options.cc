@@ -4,8 +4,11 @@
 #include <getopt.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <functional>
+#include <iterator>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -75,6 +78,27 @@ absl::Status SetLoad(const std::string& value, ServerOptions&) {
   return Bad(value, "file");
 }
 
+// NAME,max_running=N,max_kv_blocks=N,reserved=N,max_queued=N: what is not there has no cap.
+absl::Status AddClass(const std::string& value, ServerOptions& options) {
+  const std::vector<std::string> parts = absl::StrSplit(value, ',');
+  TrafficClass added;
+  added.name = parts[0];
+  const std::pair<absl::string_view, int32_t*> fields[] = {{"max_running", &added.max_running},
+                                                           {"max_kv_blocks", &added.max_kv_blocks},
+                                                           {"reserved", &added.reserved},
+                                                           {"max_queued", &added.max_queued}};
+  for (size_t i = 1; i < parts.size(); ++i) {
+    const std::pair<std::string, std::string> part = absl::StrSplit(parts[i], absl::MaxSplits('=', 1));
+    const auto* field =
+        std::find_if(std::begin(fields), std::end(fields), [&](const auto& one) { return one.first == part.first; });
+    if (field == std::end(fields) || !absl::SimpleAtoi(part.second, field->second)) {
+      return Bad(value, "NAME, then max_running=N, max_kv_blocks=N, reserved=N or max_queued=N, with commas");
+    }
+  }
+  options.engine.classes.push_back(std::move(added));
+  return absl::OkStatus();
+}
+
 absl::Status SetLogLevel(const std::string& value, ServerOptions& options) {
   if (value != "info" && value != "warning" && value != "error") return Bad(value, "info, warning or error");
   options.log_level = value;
@@ -114,6 +138,12 @@ std::vector<Flag> BehaviourFlags() {
       {"displacement", "running|never", "whether a more urgent one takes a running one's slot; default running",
        Choice([](O& o) -> Displacement& { return o.engine.displacement; }, "running", Displacement::kRunning, "never",
               Displacement::kNever)},
+      {"class", "NAME,KEY=N,...", "repeated: caps of a traffic class: max_running, max_kv_blocks, reserved, max_queued",
+       AddClass},
+      {"aging", "DURATION", "one level of priority gained for so long a wait; default off",
+       Span([](O& o) -> absl::Duration& { return o.engine.aging; })},
+      {"aging_levels", "N", "at most so many; default 10",
+       Number<int32_t>([](O& o) -> int32_t& { return o.engine.aging_levels; }, 1)},
       {"data_min_priority", "N", "the most urgent that data-plane clients get; default no limit",
        [](const std::string& v, O& o) {
          int32_t number = 0;

@@ -2,8 +2,10 @@
 // Method: ordering scenarios of other engines' suites (V and G numbers), over real gRPC. A holder of the only slot
 // keeps the others waiting until all have arrived; the order is read from the step of each one's first token.
 
+#include <chrono>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -194,6 +196,61 @@ TEST_F(OrderingTest, AContinuedOneKeepsItsOriginalPlace) {
   Continue({"early"});
   Abort({"holder"});
   EXPECT_THAT(StartOrder({"early", "late"}), ElementsAre("early", "late"));
+}
+
+// A class at a cap of its own waits; others do not wait with it.
+TEST_F(OrderingTest, AClassAtItsCapWaitsAloneAndItsQueueHasABoundOfItsOwn) {
+  EngineOptions options = RoomyOptions();
+  options.classes = {{.name = "batch", .max_running = 1, .max_queued = 2}};
+  Serve(options);
+  v1::GenerationSpec batch = Spec(kForever);
+  batch.set_traffic_class("batch");
+  Enqueue("b1", batch);
+  AwaitState("b1", State::RUNNING);
+  Enqueue("b2", batch);
+  Enqueue("b3", batch);
+  const grpc::Status refused = TryEnqueue("b4", batch);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(refused.error_message().find("--class=batch,max_queued=2"), std::string::npos);
+  Enqueue("other", Spec(5, /*priority=*/9));
+  AwaitFinished("other", State::LENGTH);
+  EXPECT_EQ(Get("b2").state(), State::QUEUED);
+  Abort({"b1"});
+  AwaitState("b2", State::RUNNING);
+  EXPECT_EQ(Get("b3").state(), State::QUEUED);
+}
+
+TEST_F(OrderingTest, AReservedSlotIsThereForItsClass) {
+  EngineOptions options = RoomyOptions();
+  options.max_running = 2;
+  options.displacement = Displacement::kNever;
+  options.classes = {{.name = "interactive", .reserved = 1}};
+  Serve(options);
+  Enqueue("a", Spec(kForever));
+  Enqueue("b", Spec(kForever));
+  AwaitState("a", State::RUNNING);
+  v1::GenerationSpec interactive = Spec(3, /*priority=*/5);
+  interactive.set_traffic_class("interactive");
+  Enqueue("quick", interactive);
+  AwaitFinished("quick", State::LENGTH);
+  EXPECT_EQ(Get("b").state(), State::QUEUED);
+}
+
+TEST_F(OrderingTest, WhoWaitsLongIsAdmittedBeforeTheMoreUrgent) {
+  EngineOptions options = RoomyOptions();
+  options.max_running = 1;
+  options.aging = absl::Milliseconds(20);
+  options.aging_levels = 5;
+  Serve(options);
+  Enqueue("running", Spec(kForever, /*priority=*/-9));
+  AwaitState("running", State::RUNNING);
+  Enqueue("old", Spec(3, /*priority=*/3));
+  std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  EXPECT_EQ(Get("old").state(), State::QUEUED);
+  EXPECT_EQ(Get("old").priority(), 3) << "it is shown as it was set";
+  Enqueue("new", Spec(3, /*priority=*/1));
+  Abort({"running"});
+  EXPECT_EQ(StartOrder({"new", "old"}), (std::vector<std::string>{"old", "new"}));
 }
 
 }  // namespace

@@ -177,6 +177,127 @@ TEST(DecideTest, NothingToDoIsAnEmptyPlan) {
   EXPECT_THAT(outcome.displaced, IsEmpty());
 }
 
+// Candidates of a class.
+Candidate In(int32_t class_index, Candidate candidate) {
+  candidate.class_index = class_index;
+  return candidate;
+}
+
+TEST(ClassTest, AClassAtItsCapDoesNotBlockAnother) {
+  const std::vector<ClassBudget> classes = {{.max_running = 1}, {}};
+  const Outcome outcome =
+      DecideOn({.running = {In(0, Decoding(0, 1))},
+                .waiting = {In(0, Newcomer(0, 2)), In(0, Newcomer(0, 3)), In(1, Newcomer(5, 4))},
+                .budget = {.slot_count = 4, .token_count = 1000, .free_block_count = 1000, .classes = classes}});
+  EXPECT_THAT(outcome.admitted, ElementsAre(4));
+  EXPECT_THAT(outcome.displaced, IsEmpty());
+}
+
+TEST(ClassTest, AtItsCapAMoreUrgentOneTakesASlotOfItsOwnClass) {
+  const std::vector<ClassBudget> classes = {{.max_running = 2}, {}};
+  const Outcome outcome =
+      DecideOn({.running = {In(0, Decoding(2, 1)), In(0, Decoding(3, 2)), In(1, Decoding(9, 3))},
+                .waiting = {In(0, Newcomer(1, 4))},
+                .budget = {.slot_count = 8, .token_count = 1000, .free_block_count = 1000, .classes = classes}});
+  EXPECT_THAT(outcome.admitted, ElementsAre(4));
+  EXPECT_THAT(outcome.displaced, ElementsAre(2));
+}
+
+TEST(ClassTest, ReservedSlotsStayFreeForTheirClass) {
+  const std::vector<ClassBudget> classes = {{.reserved = 2}, {}};
+  const Budget budget = {.slot_count = 3, .token_count = 1000, .free_block_count = 1000, .classes = classes};
+  EXPECT_THAT(DecideOn({.waiting = {In(1, Newcomer(0, 1)), In(1, Newcomer(0, 2))}, .budget = budget}).admitted,
+              ElementsAre(1));
+  EXPECT_THAT(DecideOn({.running = {In(1, Decoding(0, 1))},
+                        .waiting = {In(1, Newcomer(0, 2)), In(0, Newcomer(9, 3)), In(0, Newcomer(9, 4))},
+                        .budget = budget})
+                  .admitted,
+              ElementsAre(3, 4));
+}
+
+TEST(ClassTest, OneOnAReservedSlotIsDisplacedByItsOwnClassAlone) {
+  const std::vector<ClassBudget> classes = {{.reserved = 1}, {}};
+  const Budget budget = {.slot_count = 2, .token_count = 1000, .free_block_count = 1000, .classes = classes};
+  const std::vector<Candidate> running = {In(0, Decoding(9, 1)), In(1, Decoding(5, 2))};
+  EXPECT_THAT(DecideOn({.running = running, .waiting = {In(1, Newcomer(0, 3))}, .budget = budget}).displaced,
+              ElementsAre(2));
+  EXPECT_THAT(DecideOn({.running = running, .waiting = {In(0, Newcomer(0, 3))}, .budget = budget}).displaced,
+              ElementsAre(1));
+}
+
+TEST(ClassTest, BlocksOfACappedClassAreKeptBackFromThatClassAlone) {
+  const std::vector<ClassBudget> classes = {{.block_count = 5}, {}};
+  const Outcome outcome =
+      DecideOn({.waiting = {In(0, Newcomer(0, 1, 10, 6)), In(0, Newcomer(0, 2, 10, 1)), In(1, Newcomer(0, 3, 10, 50))},
+                .budget = {.slot_count = 4, .token_count = 1000, .free_block_count = 60, .classes = classes}});
+  EXPECT_THAT(outcome.admitted, ElementsAre(3));
+}
+
+TEST(AgingTest, ChangesTheOrderOfAdmissionAndDisplacesNobody) {
+  Candidate aged = Newcomer(1, 9);  // by its own priority 5
+  aged.aged_levels = 4;
+  EXPECT_THAT(DecideOn({.waiting = {Newcomer(2, 1), aged}, .budget = {1, 1000, 1000}}).admitted, ElementsAre(9));
+  EXPECT_THAT(DecideOn({.running = {Decoding(4, 1)}, .waiting = {aged}, .budget = {1, 1000, 1000}}).displaced,
+              IsEmpty());
+  EXPECT_THAT(DecideOn({.running = {Decoding(6, 1)}, .waiting = {aged}, .budget = {1, 1000, 1000}}).displaced,
+              ElementsAre(1));
+}
+
+// Views at random, with classes: caps and reservations hold after every plan.
+TEST(ClassTest, EveryPlanKeepsCapsAndReservations) {
+  std::mt19937 random(7);
+  const auto pick = [&](int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); };
+  for (int round = 0; round < 20000; ++round) {
+    const std::vector<ClassBudget> classes = {
+        {.max_running = pick(1, 4), .block_count = pick(0, 9), .reserved = pick(0, 1)}, {.reserved = pick(0, 2)}, {}};
+    Case c = {.budget = {.slot_count = pick(3, 8),
+                         .token_count = pick(1, 40),
+                         .free_block_count = pick(0, 20),
+                         .displacement = pick(0, 3) == 0 ? Displacement::kNever : Displacement::kRunning,
+                         .classes = classes}};
+    int arrival = 0;
+    std::vector<int64_t> running(3);
+    const auto used = [&] {
+      int64_t slots = 0;
+      for (int k = 0; k < 3; ++k) slots += std::max(running[k], classes[k].reserved);
+      return slots;
+    };
+    for (int n = pick(0, 8); n > 0; --n) {
+      const int k = pick(0, 2);
+      ++running[k];
+      if (running[k] > classes[k].max_running || used() > c.budget.slot_count) {
+        --running[k];
+        continue;
+      }
+      c.running.push_back(In(k, Decoding(pick(0, 3), arrival++)));
+    }
+    for (int n = pick(0, 8); n > 0; --n) {
+      const int k = pick(0, 2);
+      c.waiting.push_back(In(k, pick(0, 1) == 0 ? Newcomer(pick(0, 3), arrival++, pick(1, 20), pick(1, 6))
+                                                : Decoding(pick(0, 3), arrival++)));
+    }
+    const auto by_order = [](const Candidate& a, const Candidate& b) { return a.order < b.order; };
+    std::sort(c.running.begin(), c.running.end(), by_order);
+    std::sort(c.waiting.begin(), c.waiting.end(), by_order);
+    const Plan plan = Decide({c.running, c.waiting}, c.budget);
+    std::vector<int64_t> blocks(3);
+    for (const int32_t index : plan.displaced) --running[c.running[index].class_index];
+    for (const Share& share : plan.shares) {
+      if (!share.waiting) continue;
+      ++running[c.waiting[share.index].class_index];
+      blocks[c.waiting[share.index].class_index] += c.waiting[share.index].missing_block_count;
+    }
+    ASSERT_LE(used(), c.budget.slot_count) << "round " << round;
+    for (int k = 0; k < 3; ++k) {
+      ASSERT_LE(running[k], classes[k].max_running) << "round " << round;
+      ASSERT_LE(blocks[k], classes[k].block_count) << "round " << round;
+    }
+    if (c.budget.displacement == Displacement::kNever) {
+      ASSERT_TRUE(plan.displaced.empty());
+    }
+  }
+}
+
 TEST(WaitingLimitTest, CountsFreeSlotsAndThoseLessUrgent) {
   const std::vector<Candidate> running = {Decoding(1, 1), Decoding(5, 2), Decoding(5, 3), Decoding(9, 4)};
   const Budget budget = {.slot_count = 6};

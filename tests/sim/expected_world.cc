@@ -88,9 +88,19 @@ absl::StatusCode ExpectedWorld::CodeOfNew(const EnqueueCommand& command) const {
   if (tokens > options_.context_tokens || tokens > int64_t{options_.block_count} * options_.block_tokens) {
     return absl::StatusCode::kInvalidArgument;
   }
+  const TrafficClass* own = nullptr;
+  for (const TrafficClass& one : options_.classes) {
+    if (one.name == command.spec.traffic_class) own = &one;
+  }
+  const int64_t blocks = (tokens + options_.block_tokens - 1) / options_.block_tokens;
+  if (own != nullptr && blocks > own->max_kv_blocks) return absl::StatusCode::kInvalidArgument;
   const int64_t live = static_cast<int64_t>(by_key_.size()) - CountIn(State::kFinished);
   const bool queue_is_full = CountIn(State::kQueued) >= options_.max_queued;
   if (live >= options_.max_live || (!command.hold && queue_is_full)) return absl::StatusCode::kResourceExhausted;
+  const int64_t queued = absl::c_count_if(by_key_, [&](const auto& entry) {
+    return entry.second.state == State::kQueued && entry.second.spec.traffic_class == command.spec.traffic_class;
+  });
+  if (own != nullptr && !command.hold && queued >= own->max_queued) return absl::StatusCode::kResourceExhausted;
   return absl::StatusCode::kOk;
 }
 

@@ -40,6 +40,17 @@ EngineOptions Storm::RandomOptions(SimRandom& random) {
   options.context_tokens = pick(16, 96);
   options.step_tokens = pick(1, 40);
   options.first_revision = pick(1, 1000);
+  if (random.OneIn(3)) {
+    TrafficClass interactive = {.name = "interactive", .reserved = pick(0, options.max_running - 1)};
+    if (random.OneIn(2)) interactive.max_queued = pick(1, 6);
+    TrafficClass batch = {.name = "batch", .max_running = pick(1, options.max_running)};
+    if (random.OneIn(2)) batch.max_kv_blocks = pick(1, options.block_count);
+    options.classes = {interactive, batch};
+  }
+  if (random.OneIn(6)) {
+    options.aging = absl::Milliseconds(pick(1, 50));
+    options.aging_levels = pick(1, 4);
+  }
   return options;
 }
 

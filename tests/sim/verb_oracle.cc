@@ -15,9 +15,7 @@ namespace {
 using State = GenerationState;
 
 // What the message of an error must name, for clients to act on; empty: nothing in particular.
-std::string NameInMessage(absl::StatusCode code) {
-  return code == absl::StatusCode::kResourceExhausted ? "--max_" : "";
-}
+std::string NameInMessage(absl::StatusCode code) { return code == absl::StatusCode::kResourceExhausted ? "max_" : ""; }
 
 auto Comparable(const PauseInfo& pause) {
   return std::tie(pause.by_control, pause.reason, pause.session_id, pause.lease_expire_time, pause.on_lease_expiry,

@@ -1,0 +1,360 @@
+// Measures the control plane over real gRPC, client and server in one process, with a model that only takes time:
+//
+//   preempt    Preempt to its answer, and Continue to the next token at a reader, beside others that run
+//   verbs      single verbs a second, ids a second in calls of many, and one Apply of 1,000 operations
+//   churn      what pauses and continues cost the throughput, with twice as many resident as there are slots
+//   interrupt  how soon a more urgent one has its first token while batch work holds every slot
+//
+//   bazel run --config=opt //tools/bench:control_bench -- --step=10ms
+//
+// Prints one JSON object a line.
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "proto/fermata/v1/control_service.grpc.pb.h"
+#include "proto/fermata/v1/inference_service.grpc.pb.h"
+#include "tests/fakes/fake_tokenizer.h"
+#include "tests/fakes/test_server.h"
+
+ABSL_FLAG(absl::Duration, step, absl::Milliseconds(10), "how long a step takes");
+ABSL_FLAG(int32_t, running, 64, "generations that run");
+ABSL_FLAG(int32_t, rounds, 200, "pauses measured");
+ABSL_FLAG(absl::Duration, span, absl::Seconds(5), "how long rates are measured");
+
+namespace fermata {
+namespace {
+
+using State = v1::Generation;
+
+constexpr int32_t kForever = 50000;
+constexpr int kVerbClients = 16;
+
+// Takes its time and samples the same token again and again.
+class PacedRunner : public ModelRunner {
+ public:
+  explicit PacedRunner(absl::Duration step) : step_(step) {}
+
+  absl::Status Run(const Batch& batch, StepOutput* output) override {
+    if (step_ > absl::ZeroDuration()) absl::SleepFor(step_);
+    output->sampled.clear();
+    for (size_t i = 0; i < batch.slices.size(); ++i) {
+      if (batch.slices[i].sample) output->sampled.emplace_back().slice = static_cast<int32_t>(i);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const absl::Duration step_;
+};
+
+// A server with so many slots, and room for all that a measurement wants.
+class Bench {
+ public:
+  Bench(int32_t slots, absl::Duration step) : server_(Options(slots), FakeModelText(), MakeRunner(step)) {}
+
+  v1::ControlService::Stub& control() { return server_.control(); }
+  v1::InferenceService::Stub& data() { return server_.data(); }
+
+  static v1::GenerationSpec Spec(int32_t priority = 0, int32_t max_tokens = kForever) {
+    v1::GenerationSpec spec;
+    spec.mutable_prompt()->mutable_token_ids()->add_token_ids(1);
+    spec.mutable_sampling()->set_max_tokens(max_tokens);
+    spec.mutable_sampling()->set_ignore_eos(true);
+    spec.set_priority(priority);
+    return spec;
+  }
+
+  void Enqueue(const std::string& id, const v1::GenerationSpec& spec) {
+    v1::EnqueueRequest request;
+    request.set_generation_id(id);
+    *request.mutable_spec() = spec;
+    grpc::ClientContext context;
+    v1::Generation generation;
+    Check(control().Enqueue(&context, request, &generation));
+  }
+
+  v1::Engine GetEngine() {
+    grpc::ClientContext context;
+    v1::Engine engine;
+    Check(control().GetEngine(&context, {}, &engine));
+    return engine;
+  }
+
+  // Waits until so many run.
+  void AwaitRunning(int64_t count) {
+    while (GetEngine().state_counts().running_count() < count) absl::SleepFor(absl::Milliseconds(5));
+  }
+
+  template <typename Request>
+  v1::OperationResults Do(grpc::Status (v1::ControlService::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                                           v1::OperationResults*),
+                          const Request& request) {
+    grpc::ClientContext context;
+    v1::OperationResults results;
+    Check((control().*method)(&context, request, &results));
+    return results;
+  }
+
+  v1::OperationResults Preempt(const std::string& id) {
+    v1::PreemptRequest request;
+    request.add_generation_ids(id);
+    return Do(&v1::ControlService::Stub::Preempt, request);
+  }
+
+  v1::OperationResults Continue(const std::string& id) {
+    v1::ContinueRequest request;
+    request.add_generation_ids(id);
+    return Do(&v1::ControlService::Stub::Continue, request);
+  }
+
+ private:
+  static TestServer::Options Options(int32_t slots) {
+    TestServer::Options options;
+    options.engine.max_running = slots;
+    options.engine.context_tokens = 2 * kForever;
+    options.engine.block_tokens = 4096;
+    options.engine.block_count = 1 << 20;
+    return options;
+  }
+
+  static std::unique_ptr<ModelRunner> MakeRunner(absl::Duration step) { return std::make_unique<PacedRunner>(step); }
+
+  static void Check(const grpc::Status& status) {
+    if (status.ok()) return;
+    absl::FPrintF(stderr, "control_bench: %s\n", status.error_message());
+    std::abort();
+  }
+
+  TestServer server_;
+};
+
+// Reads a stream and says when its next token comes.
+class TokenWatcher {
+ public:
+  TokenWatcher(Bench& bench, const std::string& id) {
+    v1::AttachRequest request;
+    request.set_generation_id(id);
+    reader_ = bench.data().Attach(&context_, request);
+    thread_ = std::thread([this] { Read(); });
+  }
+
+  ~TokenWatcher() {
+    context_.TryCancel();
+    thread_.join();
+  }
+
+  // Waits for a token of a later step than `step`.
+  void AwaitTokenAfter(int64_t step) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return step_ > step; });
+  }
+
+ private:
+  void Read() {
+    v1::GenerateResponse message;
+    while (reader_->Read(&message)) {
+      if (!message.has_chunk()) continue;
+      const std::lock_guard<std::mutex> lock(mutex_);
+      step_ = message.chunk().step();
+      changed_.notify_all();
+    }
+  }
+
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int64_t step_ = 0;  // of the last token; guarded by mutex_
+  std::thread thread_;
+};
+
+double Percentile(std::vector<double> values, double share) {
+  std::sort(values.begin(), values.end());
+  return values[std::min(values.size() - 1, static_cast<size_t>(share * static_cast<double>(values.size())))];
+}
+
+double MillisecondsSince(absl::Time begin) { return absl::ToDoubleMilliseconds(absl::Now() - begin); }
+
+void MeasurePreempt() {
+  const int32_t running = absl::GetFlag(FLAGS_running);
+  const absl::Duration step = absl::GetFlag(FLAGS_step);
+  Bench bench(running, step);
+  for (int32_t i = 0; i < running; ++i) bench.Enqueue(absl::StrCat("g", i), Bench::Spec());
+  bench.AwaitRunning(running);
+  TokenWatcher watcher(bench, "g0");
+  std::vector<double> preempt_ms;
+  std::vector<double> continue_ms;
+  for (int32_t round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
+    // Two verbs in 40 ms are 50 a second; at another moment of the step every time.
+    absl::SleepFor(absl::Milliseconds(20) + absl::Microseconds(137 * (round % 73)));
+    const absl::Time preempt = absl::Now();
+    const int64_t last_step = bench.Preempt("g0").step();
+    preempt_ms.push_back(MillisecondsSince(preempt));
+    absl::SleepFor(absl::Milliseconds(15) + absl::Microseconds(211 * (round % 47)));
+    const absl::Time resume = absl::Now();
+    bench.Continue("g0");
+    watcher.AwaitTokenAfter(last_step);
+    continue_ms.push_back(MillisecondsSince(resume));
+  }
+  absl::PrintF(
+      "{\"bench\":\"preempt\",\"running\":%d,\"step_ms\":%.1f,\"preempt_to_ack_ms_p50\":%.2f,"
+      "\"preempt_to_ack_ms_p99\":%.2f,\"continue_to_token_ms_p50\":%.2f,\"continue_to_token_ms_p99\":%.2f}\n",
+      running, absl::ToDoubleMilliseconds(step), Percentile(preempt_ms, 0.5), Percentile(preempt_ms, 0.99),
+      Percentile(continue_ms, 0.5), Percentile(continue_ms, 0.99));
+}
+
+// Calls `one(client, n)` from several clients at once, and returns how often a second.
+template <typename One>
+double RateOf(int clients, One one) {
+  std::atomic<int64_t> count = 0;
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> threads;
+  const absl::Time begin = absl::Now();
+  for (int client = 0; client < clients; ++client) {
+    threads.emplace_back([&, client] {
+      for (int64_t n = 0; !stop; ++n, ++count) one(client, n);
+    });
+  }
+  absl::SleepFor(absl::GetFlag(FLAGS_span));
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  return static_cast<double>(count) / absl::ToDoubleSeconds(absl::Now() - begin);
+}
+
+void MeasureVerbs() {
+  constexpr int kIds = 10000;
+  constexpr int kOperations = 1000;
+  Bench bench(/*slots=*/1, absl::Milliseconds(1));
+  v1::ApplyRequest enqueue;
+  for (int i = 0; i < kIds; ++i) {
+    v1::EnqueueRequest* one = enqueue.add_operations()->mutable_enqueue();
+    one->set_generation_id(absl::StrCat("g", i));
+    *one->mutable_spec() = Bench::Spec(0, 1);
+    one->set_hold(true);
+  }
+  bench.Do(&v1::ControlService::Stub::Apply, enqueue);
+  const double single = RateOf(kVerbClients, [&](int client, int64_t n) {
+    v1::SetPriorityRequest request;
+    request.add_generation_ids(absl::StrCat("g", client));
+    request.set_priority(static_cast<int32_t>(n % 100));
+    bench.Do(&v1::ControlService::Stub::SetPriority, request);
+  });
+  v1::SetPriorityRequest many;
+  for (int i = 0; i < kOperations; ++i) many.add_generation_ids(absl::StrCat("g", i));
+  const double calls = RateOf(2, [&](int, int64_t n) {
+    v1::SetPriorityRequest request = many;
+    request.set_priority(static_cast<int32_t>(n % 100));
+    bench.Do(&v1::ControlService::Stub::SetPriority, request);
+  });
+  v1::ApplyRequest apply;
+  apply.set_atomic(true);
+  for (int i = 0; i < kOperations; ++i) {
+    v1::SetPriorityRequest* one = apply.add_operations()->mutable_set_priority();
+    one->add_generation_ids(absl::StrCat("g", i));
+    one->set_priority(i);
+  }
+  std::vector<double> apply_ms;
+  for (int round = 0; round < 50; ++round) {
+    const absl::Time begin = absl::Now();
+    bench.Do(&v1::ControlService::Stub::Apply, apply);
+    apply_ms.push_back(MillisecondsSince(begin));
+  }
+  absl::PrintF(
+      "{\"bench\":\"verbs\",\"clients\":%d,\"single_verbs_per_s\":%.0f,\"ids_per_s_in_calls_of_%d\":%.0f,"
+      "\"apply_operations\":%d,\"apply_ms_p50\":%.2f}\n",
+      kVerbClients, single, kOperations, calls * kOperations, kOperations, Percentile(apply_ms, 0.5));
+}
+
+// Output tokens a second over the span, while `meanwhile` is called again and again.
+template <typename Meanwhile>
+double Throughput(Bench& bench, Meanwhile meanwhile) {
+  const int64_t before = bench.GetEngine().totals().output_token_count();
+  const absl::Time begin = absl::Now();
+  while (absl::Now() - begin < absl::GetFlag(FLAGS_span)) meanwhile();
+  const int64_t after = bench.GetEngine().totals().output_token_count();
+  return static_cast<double>(after - before) / absl::ToDoubleSeconds(absl::Now() - begin);
+}
+
+void MeasureChurn() {
+  const int32_t slots = absl::GetFlag(FLAGS_running);
+  Bench bench(slots, absl::GetFlag(FLAGS_step));
+  for (int32_t i = 0; i < 2 * slots; ++i) bench.Enqueue(absl::StrCat("g", i), Bench::Spec());
+  bench.AwaitRunning(slots);
+  // All resident: each has run before.
+  for (int32_t i = 0; i < slots; ++i) bench.Preempt(absl::StrCat("g", i));
+  bench.AwaitRunning(slots);
+  absl::SleepFor(absl::Seconds(1));
+  const double quiet = Throughput(bench, [] { absl::SleepFor(absl::Milliseconds(20)); });
+  int32_t n = 0;
+  const double churned = Throughput(bench, [&] {
+    // One pause and one continue every 20 ms.
+    bench.Preempt(absl::StrCat("g", (n + slots) % (2 * slots)));
+    bench.Continue(absl::StrCat("g", n % (2 * slots)));
+    ++n;
+    absl::SleepFor(absl::Milliseconds(20) - absl::Milliseconds(1));
+  });
+  absl::PrintF(
+      "{\"bench\":\"churn\",\"slots\":%d,\"resident\":%d,\"swaps\":%d,\"tokens_per_s_quiet\":%.0f,"
+      "\"tokens_per_s_churned\":%.0f,\"cost_percent\":%.2f}\n",
+      slots, 2 * slots, n, quiet, churned, 100 * (1 - churned / quiet));
+}
+
+void MeasureInterrupt() {
+  const int32_t slots = absl::GetFlag(FLAGS_running);
+  const absl::Duration step = absl::GetFlag(FLAGS_step);
+  Bench bench(slots, step);
+  for (int32_t i = 0; i < slots; ++i) bench.Enqueue(absl::StrCat("batch", i), Bench::Spec(/*priority=*/10));
+  bench.AwaitRunning(slots);
+  std::vector<double> first_token_ms;
+  int64_t most_steps = 0;
+  for (int round = 0; round < 50; ++round) {
+    absl::SleepFor(absl::Milliseconds(15) + absl::Microseconds(137 * round));
+    v1::GenerateRequest request;
+    *request.mutable_spec() = Bench::Spec(/*priority=*/0, /*max_tokens=*/1);
+    const absl::Time begin = absl::Now();
+    grpc::ClientContext context;
+    const auto reader = bench.data().Generate(&context, request);
+    v1::GenerateResponse message;
+    int64_t accepted_step = 0;
+    while (reader->Read(&message)) {
+      if (message.has_accepted()) accepted_step = message.accepted().step();
+      if (!message.has_chunk()) continue;
+      first_token_ms.push_back(MillisecondsSince(begin));
+      most_steps = std::max(most_steps, message.chunk().step() - accepted_step);
+    }
+    reader->Finish();
+  }
+  absl::PrintF(
+      "{\"bench\":\"interrupt\",\"slots\":%d,\"step_ms\":%.1f,\"first_token_ms_p50\":%.2f,\"first_token_ms_p99\":%.2f,"
+      "\"steps_after_accepted_at_most\":%d}\n",
+      slots, absl::ToDoubleMilliseconds(step), Percentile(first_token_ms, 0.5), Percentile(first_token_ms, 0.99),
+      most_steps);
+}
+
+}  // namespace
+}  // namespace fermata
+
+int main(int argc, char** argv) {
+  absl::ParseCommandLine(argc, argv);
+  fermata::MeasurePreempt();
+  fermata::MeasureVerbs();
+  fermata::MeasureChurn();
+  fermata::MeasureInterrupt();
+  return 0;
+}

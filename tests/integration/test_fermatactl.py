@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tempfile
 import unittest
 
 from harness import FERMATACTL, Server, run
@@ -67,6 +68,44 @@ class FermatactlTest(unittest.TestCase):
         self.assertEqual((made['state'], made['labels']), ('PAUSED', {'team': 'red'}))
         ended = self.verb('abort', 'later')
         self.assertEqual((ended['state'], ended['finish_reason']), ('FINISHED', 'ABORTED'))
+
+    def test_a_session_holds_by_a_selector_and_its_end_lets_go(self):
+        session, = self.lines('session', 'open', 'fair', '--ttl=60s')
+        acting = ['--session=fair', f'--epoch={session["epoch"]}']
+        self.lines('enqueue', '--id=long', '--tenant=red', '--ignore_eos', '--max_tokens=1500', 'The sea was')
+        held = self.verb('pause', '--tenant=red', '--state=queued', '--state=running', *acting)
+        self.assertEqual((held['generation_id'], held['pause']['session_id']), ('long', 'fair'))
+        self.lines('session', 'close', 'fair', f'--epoch={session["epoch"]}')
+        self.assertNotEqual(self.lines('get', 'long')[0]['state'], 'PAUSED')
+        self.verb('pause', 'long', '--lease=50ms', '--on_lease_expiry=abort')
+        self.server.await_state('long', 'FINISHED')
+
+    def test_apply_does_all_or_none_and_says_so(self):
+        self.lines('enqueue', '--hold', '--id=swap', 'The sea was')
+        with tempfile.NamedTemporaryFile('w', suffix='.txt') as file:
+            file.write('# one that is there, one that is not\ncontinue swap\nabort nobody\n')
+            file.flush()
+            result = run(FERMATACTL, 'apply', file.name, '--atomic', '--json', env=self.environment)
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual([json.loads(line)['code'] for line in result.stdout.splitlines()], [10, 5])
+        self.assertEqual(self.lines('get', 'swap')[0]['state'], 'PAUSED')
+        self.verb('abort', 'swap')
+
+    def test_watch_tells_everything_and_top_draws_it(self):
+        with subprocess.Popen([FERMATACTL, 'watch', '--json'], stdout=subprocess.PIPE, text=True,
+                              env=self.environment) as watcher:
+            self.addCleanup(watcher.kill)
+            self.assertIn('snapshot', json.loads(watcher.stdout.readline()))
+            self.lines('enqueue', '--id=seen', '--tenant=blue', '--ignore_eos', '--max_tokens=300', 'The sea was')
+            tokens = 0
+            while tokens < 5:
+                for event in json.loads(watcher.stdout.readline()).get('batch', {}).get('events', []):
+                    tokens += int(event.get('progress', {}).get('output_token_count', 0))
+            screen = run(FERMATACTL, 'top', '--once', env=self.environment)
+            self.assertEqual(screen.returncode, 0, screen.stderr)
+            self.assertRegex(screen.stdout, r'seen +RUNNING +blue')
+            watcher.kill()
+        self.verb('abort', 'seen')
 
     def test_a_refusal_is_one_line_and_exit_code_1(self):
         for command in (('get', 'nobody'), ('pause', 'nobody'), ('attach', 'nobody')):

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "tools/ctl/control_flags.h"
 #include "tools/ctl/format.h"
 #include "tools/ctl/spec_flags.h"
 
@@ -17,6 +18,8 @@ class EnqueueCommand : public Command {
   void AddFlags(FlagSet& flags) override {
     flags.AddString("id", "its name; default: the server chooses one", request_.mutable_generation_id());
     flags.AddSwitch("hold", "start it paused", &hold_);
+    lease_.AddTo(flags);
+    caller_.AddTo(flags);
     spec_.AddTo(flags);
   }
 
@@ -25,6 +28,8 @@ class EnqueueCommand : public Command {
     if (!spec.ok()) return spec.status();
     *request_.mutable_spec() = *std::move(spec);
     request_.set_hold(hold_);
+    lease_.Fill(request_);
+    caller_.Fill(request_);
     return absl::OkStatus();
   }
 
@@ -47,6 +52,8 @@ class EnqueueCommand : public Command {
  private:
   SpecFlags spec_;
   bool hold_ = false;
+  LeaseFlags lease_;
+  CallerFlags caller_;
   v1::EnqueueRequest request_;
 };
 

@@ -7,11 +7,14 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tools/ctl/apply_command.h"
 #include "tools/ctl/command.h"
 #include "tools/ctl/enqueue_command.h"
 #include "tools/ctl/read_commands.h"
+#include "tools/ctl/session_command.h"
 #include "tools/ctl/stream_commands.h"
 #include "tools/ctl/verb_commands.h"
+#include "tools/ctl/watch_commands.h"
 
 namespace fermata::ctl {
 namespace {
@@ -29,7 +32,11 @@ Commands AllCommands() {
   commands.push_back(NewContinueCommand());
   commands.push_back(NewAbortCommand());
   commands.push_back(NewPriorityCommand());
+  commands.push_back(NewApplyCommand());
+  commands.push_back(NewSessionCommand());
   commands.push_back(NewEngineCommand());
+  commands.push_back(NewWatchCommand());
+  commands.push_back(NewTopCommand());
   return commands;
 }
 

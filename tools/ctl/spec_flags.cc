@@ -25,6 +25,7 @@ void SpecFlags::AddTo(FlagSet& flags) {
   flags.AddInteger("seed", "the same seed gives the same output", &seed_);
   flags.AddStrings("stop", "stop at this text; may be repeated", &stop_);
   flags.AddSwitch("ignore_eos", "go on past the model's own end", &ignore_eos_);
+  flags.AddSwitch("hold_on_stop", "at its end, pause it instead: continue may append to it", &hold_on_stop_);
   flags.AddInteger("priority", "lower runs sooner; default 0", &priority_);
   flags.AddString("tenant", "whom the work is for", &tenant_);
   flags.AddString("traffic_class", "kind of traffic", &traffic_class_);
@@ -65,6 +66,7 @@ absl::StatusOr<v1::GenerationSpec> SpecFlags::ToSpec(const std::vector<std::stri
   SetSampling(*spec.mutable_sampling());
   if (priority_) spec.set_priority(*priority_);
   spec.set_tenant(tenant_);
+  spec.set_hold_on_stop(hold_on_stop_);
   spec.set_traffic_class(traffic_class_);
   for (const std::string& label : labels_) {
     const size_t equals = label.find('=');

@@ -37,6 +37,7 @@ class SpecFlags {
   std::optional<int64_t> seed_;
   std::vector<std::string> stop_;
   bool ignore_eos_ = false;
+  bool hold_on_stop_ = false;
   std::optional<int32_t> priority_;
   std::string tenant_;
   std::string traffic_class_;

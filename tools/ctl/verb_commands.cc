@@ -1,10 +1,12 @@
 #include "tools/ctl/verb_commands.h"
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "tools/ctl/format.h"
+#include "tools/ctl/control_flags.h"
+#include "tools/ctl/results.h"
 
 namespace fermata::ctl {
 namespace {
@@ -19,12 +21,14 @@ class VerbCommand : public Command {
 
   absl::string_view operands() const override { return "ID..."; }
 
-  void AddFlags(FlagSet& flags) override {}
+  void AddFlags(FlagSet& flags) override {
+    targets_.AddTo(flags);
+    caller_.AddTo(flags);
+  }
 
   absl::Status Prepare(std::vector<std::string> operands) override {
-    if (operands.empty()) return absl::InvalidArgumentError("at least one id is needed");
-    for (const std::string& id : operands) request_.add_generation_ids(id);
-    return absl::OkStatus();
+    caller_.Fill(request_);
+    return targets_.Fill(operands, request_);
   }
 
   absl::Status Run(Client& client, Output& output) override {
@@ -34,33 +38,16 @@ class VerbCommand : public Command {
     if (absl::Status status = Client::ToStatus((client.control().*rpc_)(&context, request_, &results)); !status.ok()) {
       return status;
     }
-    return Print(results, output);
+    return PrintResults(results, output);
   }
 
  protected:
   Request request_;
 
  private:
-  static absl::Status Print(const v1::OperationResults& results, Output& output) {
-    absl::Status first_error;  // the command's own outcome: whoever runs it prints that one
-    bool head = false;
-    for (const v1::OperationResult& result : results.results()) {
-      const absl::Status status(static_cast<absl::StatusCode>(result.code()), result.message());
-      if (output.json()) {
-        output.Json(result);
-      } else if (status.ok()) {
-        if (!head) output.Text(TableHead());
-        head = true;
-        output.Text(TableRow(result.generation()));
-      } else if (!first_error.ok()) {
-        output.Error(absl::StrCat(absl::StatusCodeToString(status.code()), ": ", Printable(status.message())));
-      }
-      first_error.Update(status);
-    }
-    return first_error;
-  }
-
   const Rpc rpc_;
+  TargetFlags targets_;
+  CallerFlags caller_;
 };
 
 class PauseCommand : public VerbCommand<v1::PreemptRequest> {
@@ -70,7 +57,16 @@ class PauseCommand : public VerbCommand<v1::PreemptRequest> {
   absl::string_view summary() const override { return "Hold generations until continue; their KV cache stays"; }
   void AddFlags(FlagSet& flags) override {
     flags.AddString("reason", "shown to whoever reads the generation", request_.mutable_reason());
+    lease_.AddTo(flags);
+    VerbCommand::AddFlags(flags);
   }
+  absl::Status Prepare(std::vector<std::string> operands) override {
+    lease_.Fill(request_);
+    return VerbCommand::Prepare(std::move(operands));
+  }
+
+ private:
+  LeaseFlags lease_;
 };
 
 class ContinueCommand : public VerbCommand<v1::ContinueRequest> {
@@ -78,6 +74,31 @@ class ContinueCommand : public VerbCommand<v1::ContinueRequest> {
   ContinueCommand() : VerbCommand(&v1::ControlService::Stub::Continue) {}
   absl::string_view name() const override { return "continue"; }
   absl::string_view summary() const override { return "Let paused generations go on where they stopped"; }
+  void AddFlags(FlagSet& flags) override {
+    flags.AddString("append", "text to put after what there is; of one id", &append_);
+    flags.AddString("append_turn", "the user's next turn in a chat; of one id", &append_turn_);
+    flags.AddString("append_id", "makes a retry of an append safe", request_.mutable_append_id());
+    flags.AddInteger("max_tokens", "the new total of output tokens; of one id", &max_tokens_);
+    VerbCommand::AddFlags(flags);
+  }
+  absl::Status Prepare(std::vector<std::string> operands) override {
+    if (!append_.empty() && !append_turn_.empty()) {
+      return absl::InvalidArgumentError("--append and --append_turn are given; only one may be");
+    }
+    if (!append_.empty()) request_.mutable_append()->set_text(append_);
+    if (!append_turn_.empty()) {
+      v1::ChatMessage* turn = request_.mutable_append()->mutable_chat()->add_messages();
+      turn->set_role("user");
+      turn->set_content(append_turn_);
+    }
+    if (max_tokens_.has_value()) request_.set_max_tokens(*max_tokens_);
+    return VerbCommand::Prepare(std::move(operands));
+  }
+
+ private:
+  std::string append_;
+  std::string append_turn_;
+  std::optional<int32_t> max_tokens_;
 };
 
 class AbortCommand : public VerbCommand<v1::AbortRequest> {
@@ -87,6 +108,7 @@ class AbortCommand : public VerbCommand<v1::AbortRequest> {
   absl::string_view summary() const override { return "End generations and free their memory"; }
   void AddFlags(FlagSet& flags) override {
     flags.AddString("reason", "becomes the generation's error message", request_.mutable_reason());
+    VerbCommand::AddFlags(flags);
   }
 };
 

@@ -93,7 +93,7 @@ def read_tree(root):
             if name == ".ci" or not (name.startswith((".", "bazel-")) or name in ("__pycache__", "goldens")))
         for name in sorted(names):
             path = pathlib.Path(folder, name)
-            if path.is_symlink():
+            if path.is_symlink() or name == ".git":  # a file in a worktree
                 continue
             try:
                 text = path.read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ void FillPool(const EngineInfo& info, v1::Engine::KvPool* pool) {
   pool->set_running_count(info.block_running_count);
   pool->set_preempted_count(info.block_preempted_count);
   pool->set_paused_count(info.block_paused_count);
+  pool->set_cached_count(info.block_cached_count);
 }
 
 void FillTotals(const EngineInfo& info, v1::Engine::Totals* totals) {

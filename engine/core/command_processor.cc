@@ -118,7 +118,7 @@ void CommandProcessor::Do(EnqueueCommand& command, std::vector<OperationResult>*
     result.created = true;
   }
   if (command.attach_reader) AddReader(*generation);
-  result.generation = generation->Describe(state_.journal.now());
+  result.generation = Describe(*generation);
 }
 
 Generation& CommandProcessor::Create(EnqueueCommand& command) {
@@ -179,7 +179,7 @@ void CommandProcessor::ForEach(const Verb& command, std::vector<OperationResult>
     result.status = Judge(command, state_, id, standing);
     if (!result.status.ok()) continue;
     act(*generation);
-    result.generation = generation->Describe(state_.journal.now());
+    result.generation = Describe(*generation);
   }
 }
 
@@ -228,7 +228,7 @@ void CommandProcessor::ForOne(Ticket ticket, const GenerationId& id, absl::Funct
   result.id = id;
   Generation* generation = state_.table.Find(id);
   result.status = generation == nullptr ? UnknownGeneration(id) : act(*generation);
-  if (result.status.ok()) result.generation = generation->Describe(state_.journal.now());
+  if (result.status.ok()) result.generation = Describe(*generation);
   Answer(ticket, std::move(results));
 }
 
@@ -268,7 +268,7 @@ void CommandProcessor::On(ListGenerationsCommand& command) {
     if (page.generations.size() == page_size) break;
     const Generation& generation = *it->second;
     last = generation.key;
-    if (Matches(generation, command)) page.generations.push_back(generation.Describe(state_.journal.now()));
+    if (Matches(generation, command)) page.generations.push_back(Describe(generation));
   }
   // After the last one looked at, not the last one found: the next page need not look at them again.
   if (it != all.end()) page.next_after = last;
@@ -279,6 +279,10 @@ void CommandProcessor::On(GetEngineCommand& command) {
   EngineInfo info = state_.counters;
   info.block_count = state_.pool.block_count();
   info.block_free_count = state_.pool.free_count();
+  info.block_cached_count = state_.cache.unused_count();
+  info.block_running_count += state_.cache.count(KvUse::kRunning);
+  info.block_preempted_count += state_.cache.count(KvUse::kWaiting);
+  info.block_paused_count += state_.cache.count(KvUse::kPaused);
   info.step = state_.journal.step();
   state_.journal.Record(Reply{.ticket = command.ticket, .result = info});
 }
@@ -294,6 +298,15 @@ void CommandProcessor::AnswerSnapshots() {
     }
     state_.journal.Record(Reply{.ticket = ticket, .result = std::move(page)});
   }
+}
+
+GenerationInfo CommandProcessor::Describe(const Generation& generation) const {
+  GenerationInfo info = generation.Describe(state_.journal.now());
+  if (generation.live() && generation.computed_token_count == 0) {
+    info.usage.cached_token_count =
+        static_cast<int64_t>(state_.MatchPrefix(generation).size()) * state_.options.block_tokens;
+  }
+  return info;
 }
 
 void CommandProcessor::On(DrainCommand&) { state_.counters.draining = true; }

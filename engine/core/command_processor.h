@@ -76,6 +76,9 @@ class CommandProcessor {
 
   void Answer(Ticket ticket, std::vector<OperationResult> results);
 
+  // As it is now; of one that has computed nothing, with what it would find in the prefix cache.
+  GenerationInfo Describe(const Generation& generation) const;
+
   // Fills in a record for `command` and starts its life.
   Generation& Create(EnqueueCommand& command);
 

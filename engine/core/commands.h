@@ -220,6 +220,7 @@ struct EngineInfo {
   int64_t finished_total = 0;                          // ever, those no longer kept included
   int64_t block_count = 0;
   int64_t block_free_count = 0;
+  int64_t block_cached_count = 0;   // held by the prefix cache alone; given up when somebody needs the room
   int64_t block_running_count = 0;  // held by RUNNING, those reserved included; the others likewise
   int64_t block_paused_count = 0;
   int64_t block_preempted_count = 0;

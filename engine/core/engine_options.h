@@ -20,6 +20,13 @@ enum class SchedulePolicy {
   kFcfs,      // arrival alone; priorities are kept and shown, but do not order
 };
 
+// Which generations may share the KV of a common beginning.
+enum class PrefixSharing {
+  kOff,
+  kTenant,  // those of one tenant: nobody can find out, by timing, what another one's prompts begin with
+  kAll,
+};
+
 // Whether a newcomer may take the slot of a running generation that is strictly less urgent.
 enum class Displacement { kRunning, kNever };
 
@@ -38,6 +45,7 @@ struct EngineOptions {
   // Behaviour.
   SchedulePolicy policy = SchedulePolicy::kPriority;
   Displacement displacement = Displacement::kRunning;
+  PrefixSharing prefix_sharing = PrefixSharing::kOff;
   absl::Duration disconnect_lease = absl::Minutes(10);  // how long a pause by disconnect waits for a reader
   std::vector<TrafficClass> classes;                    // in any order
 

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "engine/core/block_pool.h"
 #include "engine/core/commands.h"
 #include "engine/core/engine_options.h"
@@ -13,6 +15,7 @@
 #include "engine/core/generation_state.h"
 #include "engine/core/generation_table.h"
 #include "engine/core/journal.h"
+#include "engine/core/prefix_cache.h"
 #include "engine/core/session_table.h"
 #include "engine/core/timer_queue.h"
 #include "engine/core/token_decoder.h"
@@ -37,6 +40,7 @@ struct EngineState {
         decoder(decoder),
         table(options.max_finished, options.finished_age),
         pool(options.block_count),
+        cache(options.block_tokens),
         sessions(options.first_revision),
         journal(options.first_revision) {
     classes.resize(options.class_count());
@@ -49,6 +53,7 @@ struct EngineState {
   std::vector<ClassState> classes;  // by Generation::class_index
   GenerationQueue running;
   BlockPool pool;
+  PrefixCache cache;
   TimerQueue timers;
   SessionTable sessions;
   Journal journal;
@@ -60,6 +65,22 @@ struct EngineState {
 
   int64_t& count(GenerationState state) { return counters.count_by_state[static_cast<int>(state)]; }
   int64_t count(GenerationState state) const { return counters.count_by_state[static_cast<int>(state)]; }
+
+  // Blocks that somebody may be given: free ones, and cached ones that nobody holds.
+  int64_t available_block_count() const { return pool.free_count() + cache.unused_count(); }
+
+  // What keeps the prefixes of those who must not share apart.
+  absl::string_view SaltOf(const GenerationSpec& spec) const {
+    return options.prefix_sharing == PrefixSharing::kTenant ? absl::string_view(spec.tenant) : absl::string_view();
+  }
+
+  // The cached blocks that a generation that has computed nothing would begin with. One token at least is left to
+  // compute, for its logits.
+  std::vector<PrefixCache::NodeId> MatchPrefix(const Generation& generation) const {
+    if (options.prefix_sharing == PrefixSharing::kOff || generation.context.empty()) return {};
+    return cache.Match(absl::MakeConstSpan(generation.context).subspan(0, generation.context.size() - 1),
+                       SaltOf(generation.spec));
+  }
 
   // All that are not finished.
   int64_t live_count() const { return active_count() + count(GenerationState::kPaused); }

@@ -22,6 +22,7 @@ GenerationInfo Generation::Describe(absl::Time now) const {
   info.kv_tier = blocks.empty() ? KvTier::kNone : KvTier::kDevice;
   info.kv_block_count = static_cast<int64_t>(blocks.size());
   info.usage.prompt_token_count = prompt_token_count;
+  info.usage.cached_token_count = cached_token_count;
   info.usage.appended_token_count = appended_token_count;
   info.usage.prefilled_token_count = prefilled_token_count;
   info.usage.output_token_count = output_token_count;

@@ -15,6 +15,7 @@
 #include "engine/core/life_record.h"
 #include "engine/core/model_runner.h"
 #include "engine/core/order_key.h"
+#include "engine/core/prefix_cache.h"
 #include "engine/core/text_assembler.h"
 
 namespace fermata {
@@ -49,6 +50,11 @@ struct Generation {
   int32_t prefilled_token_count = 0;  // how many of those are prompt or appended
   std::vector<BlockId> blocks;        // reserved for token_limit() at admission, kept until the finish
 
+  // The prefix cache's nodes of the first of `blocks`: those are shared, the others its own.
+  std::vector<PrefixCache::NodeId> shared;
+  bool shares_more = true;         // its next full block may go into the cache
+  int32_t cached_token_count = 0;  // found there, and not computed
+
   // While it is held on stop: how it would have finished.
   FinishReason held_finish = FinishReason::kNone;
 
@@ -68,6 +74,8 @@ struct Generation {
 
   // How many of the positions from `begin` to before `end` are prompt or appended.
   int32_t GivenCount(int32_t begin, int32_t end) const;
+
+  int64_t own_block_count() const { return static_cast<int64_t>(blocks.size() - shared.size()); }
 
   // The most tokens that it will ever hold KV for.
   int64_t token_limit() const { return int64_t{prompt_token_count} + appended_token_count + spec.sampling.max_tokens; }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +20,11 @@ absl::Status Expect(bool condition, absl::string_view what) {
 
 absl::Status ExpectEqual(absl::string_view what, int64_t counted, int64_t kept) {
   return Expect(counted == kept, absl::StrCat(what, ": counted ", counted, ", kept ", kept));
+}
+
+KvUse UseOf(State state) {
+  if (state == State::kRunning) return KvUse::kRunning;
+  return state == State::kPaused ? KvUse::kPaused : KvUse::kWaiting;
 }
 
 // The first error among `results`.
@@ -80,7 +87,8 @@ class Recount {
     const int32_t computed = generation.computed_token_count;
     return FirstError({
         ExpectEqual("tokens", prompt + appended + output, static_cast<int64_t>(generation.context.size())),
-        ExpectEqual("prefilled tokens", generation.GivenCount(0, computed), generation.prefilled_token_count),
+        ExpectEqual("prefilled tokens", generation.GivenCount(0, computed) - generation.cached_token_count,
+                    generation.prefilled_token_count),
         Expect(output < generation.spec.sampling.max_tokens || generation.held_finish != FinishReason::kNone,
                "has all its output and lives"),
         Expect(generation.held_finish == FinishReason::kNone || generation.state() == State::kPaused,
@@ -94,11 +102,18 @@ class Recount {
   absl::Status CheckBlocks(const Generation& generation) {
     const int64_t held = static_cast<int64_t>(generation.blocks.size());
     const bool computed = generation.computed_token_count > 0;
-    blocks_[static_cast<int>(generation.state())] += held;
-    for (const BlockId block : generation.blocks) {
+    blocks_[static_cast<int>(generation.state())] += generation.own_block_count();
+    for (size_t i = 0; i < generation.blocks.size(); ++i) {
+      const BlockId block = generation.blocks[i];
       if (state_.pool.IsFree(block)) return absl::InternalError(absl::StrCat("holds free block ", Value(block)));
-      // Blocks are never shared, so one that is met twice would be written by two.
-      if (block_is_held_[Value(block)]) return absl::InternalError(absl::StrCat("shares block ", Value(block)));
+      if (i < generation.shared.size()) {
+        if (state_.cache.block(generation.shared[i]) != block) return absl::InternalError("shares another block");
+        ++holders_[{generation.shared[i], UseOf(generation.state())}];
+        if (!block_is_held_[Value(block)]) ++shared_count_;
+      } else if (block_is_held_[Value(block)]) {
+        // One of its own that is met twice would be written by two.
+        return absl::InternalError(absl::StrCat("block ", Value(block), " is not its own"));
+      }
       block_is_held_[Value(block)] = true;
     }
     switch (generation.state()) {
@@ -169,12 +184,27 @@ class Recount {
         ExpectEqual("blocks of RUNNING", blocks(State::kRunning), counters.block_running_count),
         ExpectEqual("blocks of PREEMPTED", blocks(State::kPreempted), counters.block_preempted_count),
         ExpectEqual("blocks of PAUSED", blocks(State::kPaused), counters.block_paused_count),
-        ExpectEqual("free blocks", state_.pool.block_count() - held, state_.pool.free_count()),
+        ExpectEqual("free blocks", state_.pool.block_count() - held - state_.cache.size(), state_.pool.free_count()),
+        CheckShared(),
         ExpectEqual("timers", timer_count_, state_.timers.size()),
         ExpectEqual("holds of sessions", session_hold_count_, state_.sessions.hold_count()),
         Expect(count(State::kRunning) <= state_.options.max_running, "more than --max_running run"),
         Expect(state_.live_count() <= state_.options.max_live, "more than --max_live live"),
         Expect(count(State::kFinished) <= state_.options.max_finished, "more than --max_finished are kept"),
+    });
+  }
+
+  absl::Status CheckShared() const {
+    for (const auto& [node_and_use, count] : holders_) {
+      const absl::Status result = ExpectEqual("holders of a shared block", count,
+                                              state_.cache.holder_count(node_and_use.first, node_and_use.second));
+      if (!result.ok()) return result;
+    }
+    int64_t used = 0;
+    for (const KvUse use : {KvUse::kRunning, KvUse::kWaiting, KvUse::kPaused}) used += state_.cache.count(use);
+    return FirstError({
+        ExpectEqual("shared blocks", shared_count_, used),
+        ExpectEqual("cached blocks", used + state_.cache.unused_count(), state_.cache.size()),
     });
   }
 
@@ -214,6 +244,8 @@ class Recount {
   int64_t blocks_[kGenerationStateCount] = {};
   int64_t timer_count_ = 0;
   std::vector<ClassState> classes_ = std::vector<ClassState>(state_.classes.size());
+  std::map<std::pair<PrefixCache::NodeId, KvUse>, int32_t> holders_;
+  int64_t shared_count_ = 0;
   int64_t lacking_count_ = 0;
   int64_t waiting_count_ = 0;
   int64_t session_hold_count_ = 0;

@@ -20,6 +20,12 @@ Timer LeaseOf(const Generation& generation) {
 
 Timer AgingOf(const Generation& generation) { return {generation.aging_time, generation.key, TimerKind::kAging}; }
 
+// What a generation in this state does with its blocks; any for those that hold none.
+KvUse UseOf(State state) {
+  if (state == State::kRunning) return KvUse::kRunning;
+  return state == State::kPaused ? KvUse::kPaused : KvUse::kWaiting;
+}
+
 bool Waits(State state) { return state == State::kQueued || state == State::kPreempted; }
 
 Timer DisconnectLeaseOf(const Generation& generation) {
@@ -40,15 +46,36 @@ void LifeCycle::Begin(Generation& generation, const std::optional<ControlHold>& 
 
 void LifeCycle::Admit(Generation& generation) {
   Transition(generation, {State::kRunning, Cause::kScheduler});
+  if (generation.blocks.empty()) TakePrefix(generation);
   // A displaced or continued one still has all of them, unless it may go further than before.
   const int64_t missing = state_.MissingBlockCount(generation);
   if (missing == 0) return;
-  const std::vector<BlockId> blocks = state_.pool.Allocate(missing);
+  const std::vector<BlockId> blocks = TakeBlocks(missing);
   generation.blocks.insert(generation.blocks.end(), blocks.begin(), blocks.end());
   state_.counters.block_running_count += missing;
   state_.classes[generation.class_index].block_count += missing;
   // Its output buffer too: no step has to move it.
   generation.context.reserve(generation.token_limit());
+}
+
+void LifeCycle::TakePrefix(Generation& generation) {
+  generation.shared = state_.MatchPrefix(generation);
+  for (const PrefixCache::NodeId node : generation.shared) {
+    state_.cache.Hold(node, KvUse::kRunning);
+    generation.blocks.push_back(state_.cache.block(node));
+  }
+  const int64_t count = static_cast<int64_t>(generation.shared.size());
+  state_.classes[generation.class_index].block_count += count;
+  generation.cached_token_count = static_cast<int32_t>(count) * state_.options.block_tokens;
+  generation.computed_token_count = generation.cached_token_count;
+}
+
+std::vector<BlockId> LifeCycle::TakeBlocks(int64_t count) {
+  while (state_.pool.free_count() < count) {
+    const BlockId block = state_.cache.Evict();
+    state_.pool.Release({&block, 1});
+  }
+  return state_.pool.Allocate(count);
 }
 
 void LifeCycle::Displace(Generation& generation) { Transition(generation, {State::kPreempted, Cause::kScheduler}); }
@@ -209,7 +236,11 @@ void LifeCycle::Transition(Generation& generation, Move move) {
   CountInClass(generation, 1);
   UpdateRecord(life, from);
   UpdateCounters(generation, from);
-  if (move.to == State::kFinished) ReleaseBlocks(generation);
+  if (move.to == State::kFinished) {
+    ReleaseBlocks(generation, UseOf(from));
+  } else {
+    MoveShared(generation, UseOf(from), UseOf(move.to));
+  }
   // Last, because the event may carry a copy of all of the above.
   state_.journal.RecordStateChange(generation, from, move.cause);
 }
@@ -241,7 +272,7 @@ void LifeCycle::UpdateRecord(LifeRecord& life, State from) {
 
 void LifeCycle::UpdateCounters(const Generation& generation, State from) {
   const State to = generation.state();
-  const int64_t block_count = static_cast<int64_t>(generation.blocks.size());
+  const int64_t block_count = generation.own_block_count();
   if (int64_t* counter = BlockCounterOf(from)) *counter -= block_count;
   if (int64_t* counter = BlockCounterOf(to)) *counter += block_count;
   if (from != State::kNone) --state_.count(from);
@@ -312,9 +343,17 @@ int64_t* LifeCycle::BlockCounterOf(State state) {
   return nullptr;
 }
 
-void LifeCycle::ReleaseBlocks(Generation& generation) {
-  state_.pool.Release(generation.blocks);
+void LifeCycle::MoveShared(const Generation& generation, KvUse from, KvUse to) {
+  if (from == to) return;
+  for (const PrefixCache::NodeId node : generation.shared) state_.cache.Move(node, from, to);
+}
+
+void LifeCycle::ReleaseBlocks(Generation& generation, KvUse use) {
+  state_.pool.Release(absl::MakeConstSpan(generation.blocks).subspan(generation.shared.size()));
+  // From the end, so that the beginning, which more may share, stays longest.
+  for (auto it = generation.shared.rbegin(); it != generation.shared.rend(); ++it) state_.cache.Drop(*it, use);
   generation.blocks = {};
+  generation.shared = {};
 }
 
 OrderKey LifeCycle::OrderOf(const Generation& generation) const {

@@ -108,7 +108,15 @@ class LifeCycle {
   // PAUSED -> where it goes on from.
   void Resume(Generation& generation, Cause cause);
 
-  void ReleaseBlocks(Generation& generation);
+  // Gives a generation that has computed nothing the cached blocks that it begins with.
+  void TakePrefix(Generation& generation);
+
+  // So many blocks that nobody holds. REQUIRES: they are there.
+  std::vector<BlockId> TakeBlocks(int64_t count);
+
+  // Its shared blocks are used in another way; it lets go of all of them.
+  void MoveShared(const Generation& generation, KvUse from, KvUse to);
+  void ReleaseBlocks(Generation& generation, KvUse use);
   OrderKey OrderOf(const Generation& generation) const;
 
   EngineState& state_;

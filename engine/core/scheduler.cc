@@ -25,9 +25,9 @@ Generation* Scheduler::LeastUrgentWaitingHolder() const {
     Generation* first = one.lacking.begin()->generation;
     if (head == nullptr || first->order < head->order) head = first;
   }
-  if (head == nullptr || state_.counters.block_preempted_count == static_cast<int64_t>(head->blocks.size())) {
-    return nullptr;
-  }
+  // Those who wait and hold blocks are PREEMPTED.
+  const bool head_holds = head != nullptr && head->state() == GenerationState::kPreempted;
+  if (state_.count(GenerationState::kPreempted) == (head_holds ? 1 : 0)) return nullptr;
   for (const ClassState& one : state_.classes) {
     for (auto it = one.lacking.end(); it != one.lacking.begin();) {
       Generation* generation = (--it)->generation;
@@ -52,7 +52,7 @@ Budget Scheduler::MakeBudget() const {
   if (!class_budgets_.empty()) class_budgets_.emplace_back();
   return {.slot_count = options.max_running,
           .token_count = options.step_tokens,
-          .free_block_count = state_.pool.free_count(),
+          .free_block_count = state_.available_block_count(),
           .displacement = options.displacement,
           .classes = class_budgets_};
 }
@@ -71,7 +71,8 @@ const Batch& Scheduler::PrepareStep() {
   for (const Share& share : plan.shares) {
     Generation& generation = *(share.waiting ? waiting_generations_ : running_generations_)[share.index];
     if (share.waiting) life_cycle_.Admit(generation);
-    AddSlice(generation, share.token_count);
+    // What a newcomer has found in the prefix cache it need not compute.
+    AddSlice(generation, std::min(share.token_count, generation.pending_token_count()));
   }
   batch_ = {.step = state_.journal.step() + 1, .slices = slices_};
   return batch_;

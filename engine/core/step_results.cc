@@ -24,18 +24,18 @@ void StepResults::Apply(const Batch& batch, absl::Span<Generation* const> genera
     Generation& generation = *generations[i];
     const int32_t prefilled = CountComputed(generation, slice.token_count);
     if (!slice.sample) {
-      RecordProgress(generation, prefilled, /*output=*/0);
+      RecordProgress(generation, slice, prefilled, /*output=*/0);
       continue;
     }
     FERMATA_CHECK(sampled != output.sampled.end() && sampled->slice == static_cast<int32_t>(i));
     if (sampled->status.ok()) {
       const FinishReason reason = AppendToken(generation, *sampled);
-      RecordProgress(generation, prefilled, /*output=*/1);
+      RecordProgress(generation, slice, prefilled, /*output=*/1);
       if (reason != FinishReason::kNone) {
         life_cycle_.End(generation, reason);
       }
     } else {
-      RecordProgress(generation, prefilled, /*output=*/0);
+      RecordProgress(generation, slice, prefilled, /*output=*/0);
       FinishWithError(generation, sampled->status);
     }
     ++sampled;
@@ -49,7 +49,27 @@ int32_t StepResults::CountComputed(Generation& generation, int32_t token_count) 
   generation.computed_token_count += token_count;
   generation.prefilled_token_count += prefilled;
   state_.counters.prefilled_token_total += prefilled;
+  if (state_.options.prefix_sharing != PrefixSharing::kOff) ShareBlocks(generation);
   return prefilled;
+}
+
+void StepResults::ShareBlocks(Generation& generation) {
+  const size_t block_tokens = state_.options.block_tokens;
+  const absl::Span<const TokenId> computed =
+      absl::MakeConstSpan(generation.context).subspan(0, generation.computed_token_count);
+  while (generation.shares_more && (generation.shared.size() + 1) * block_tokens <= computed.size()) {
+    const size_t n = generation.shared.size();
+    const std::optional<PrefixCache::NodeId> parent =
+        n == 0 ? std::nullopt : std::optional<PrefixCache::NodeId>(generation.shared.back());
+    const std::optional<PrefixCache::NodeId> node = state_.cache.Insert(
+        parent, state_.SaltOf(generation.spec), computed.subspan(n * block_tokens, block_tokens), generation.blocks[n]);
+    // Another one was quicker: what would follow has no parent of its own.
+    generation.shares_more = node.has_value();
+    if (!node.has_value()) break;
+    state_.cache.Hold(*node, KvUse::kRunning);
+    generation.shared.push_back(*node);
+    --state_.counters.block_running_count;
+  }
 }
 
 FinishReason StepResults::AppendToken(Generation& generation, const SampledToken& sampled) {
@@ -85,8 +105,10 @@ bool StepResults::IsStopToken(const Generation& generation, TokenId token) const
   return absl::c_linear_search(sampling.stop_token_ids, token);
 }
 
-void StepResults::RecordProgress(Generation& generation, int32_t prefilled, int32_t output) {
+void StepResults::RecordProgress(Generation& generation, const BatchSlice& slice, int32_t prefilled, int32_t output) {
   Progress progress = {.key = generation.key, .prefilled_token_count = prefilled, .output_token_count = output};
+  // Told with the first step that follows from it.
+  if (slice.first_position == generation.cached_token_count) progress.cached_token_count = slice.first_position;
   progress.kv_blocks.device = static_cast<int64_t>(generation.blocks.size());
   state_.journal.Record(generation, progress);
 }

@@ -30,10 +30,13 @@ class StepResults {
   // Counts the tokens of a slice as computed; returns how many of them were prompt.
   int32_t CountComputed(Generation& generation, int32_t token_count);
 
+  // Puts the blocks that are full by now into the prefix cache.
+  void ShareBlocks(Generation& generation);
+
   // Appends a sampled token, its text and its event. Returns ReasonToFinish.
   FinishReason AppendToken(Generation& generation, const SampledToken& sampled);
 
-  void RecordProgress(Generation& generation, int32_t prefilled, int32_t output);
+  void RecordProgress(Generation& generation, const BatchSlice& slice, int32_t prefilled, int32_t output);
   void FinishWithError(Generation& generation, const absl::Status& status);
 
   EngineState& state_;

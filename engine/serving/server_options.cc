@@ -99,6 +99,17 @@ absl::Status AddClass(const std::string& value, ServerOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status SetPrefixCache(const std::string& value, ServerOptions& options) {
+  const std::pair<absl::string_view, PrefixSharing> words[] = {
+      {"off", PrefixSharing::kOff}, {"tenant", PrefixSharing::kTenant}, {"all", PrefixSharing::kAll}};
+  for (const auto& [word, sharing] : words) {
+    if (value != word) continue;
+    options.engine.prefix_sharing = sharing;
+    return absl::OkStatus();
+  }
+  return Bad(value, "off, tenant or all");
+}
+
 absl::Status SetLogLevel(const std::string& value, ServerOptions& options) {
   if (value != "info" && value != "warning" && value != "error") return Bad(value, "info, warning or error");
   options.log_level = value;
@@ -138,6 +149,7 @@ std::vector<Flag> BehaviourFlags() {
       {"displacement", "running|never", "whether a more urgent one takes a running one's slot; default running",
        Choice([](O& o) -> Displacement& { return o.engine.displacement; }, "running", Displacement::kRunning, "never",
               Displacement::kNever)},
+      {"prefix_cache", "off|tenant|all", "who shares the KV of a common beginning; default tenant", SetPrefixCache},
       {"class", "NAME,KEY=N,...", "repeated: caps of a traffic class: max_running, max_kv_blocks, reserved, max_queued",
        AddClass},
       {"aging", "DURATION", "one level of priority gained for so long a wait; default off",
@@ -226,6 +238,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   ServerOptions result;
   result.engine.context_tokens = 0;
   result.engine.step_tokens = 0;
+  result.engine.prefix_sharing = PrefixSharing::kTenant;
   opterr = 0;
   optind = 1;
   int index = 0;

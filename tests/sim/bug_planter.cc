@@ -17,6 +17,8 @@ void BugPlanter::OnBatch(std::vector<BatchSlice>& slices) {
     }
     const BatchSlice& other = slices.front();
     if (bug_ != Bug::kSwapBlock || &slice == &other || slice.first_position == 0) continue;
+    // With the same beginning the same block would do.
+    if (slice.context.front() == other.context.front()) continue;
     blocks_.assign(slice.blocks.begin(), slice.blocks.end());
     blocks_.front() = other.blocks.front();
     slice.blocks = blocks_;

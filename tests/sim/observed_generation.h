@@ -36,8 +36,9 @@ struct ObservedGeneration {
   std::string text;
   int64_t computed_token_count = 0;  // by the batches it was in
   int64_t prefilled_token_count = 0;
-  int64_t block_count = 0;  // held: from the first admission to the finish
-  int64_t pause_step = -1;  // last completed step when it was last paused
+  int64_t cached_token_count = 0;  // that it did not have to compute
+  int64_t block_count = 0;         // held: from the first admission to the finish
+  int64_t pause_step = -1;         // last completed step when it was last paused
   int64_t pause_count = 0;
   int64_t preemption_count = 0;
 

@@ -36,6 +36,7 @@ void Observer::CheckSlice(const BatchSlice& slice) {
   if (generation == nullptr) return;
   if (!shares_.emplace(slice.key, slice.token_count).second) violations_.Add(slice.key, "is twice in a batch");
   if (slice.sample) samples_.insert(slice.key);
+  NoteCached(slice);
   if (slice.first_position != generation->computed_token_count) {
     violations_.Add(slice.key, absl::StrCat("computes from position ", slice.first_position, "; due is ",
                                             generation->computed_token_count));
@@ -51,6 +52,17 @@ void Observer::CheckSlice(const BatchSlice& slice) {
   }
 }
 
+void Observer::NoteCached(const BatchSlice& slice) {
+  ObservedGeneration& generation = generations_.at(slice.key);
+  const int64_t prompt = static_cast<int64_t>(generation.spec.prompt.size());
+  // In whole blocks, before anything is computed, and never all of the prompt.
+  const bool may_be_cached = options_.prefix_sharing != PrefixSharing::kOff && generation.computed_token_count == 0 &&
+                             slice.first_position % options_.block_tokens == 0 && slice.first_position < prompt;
+  if (!may_be_cached) return;
+  generation.cached_token_count = slice.first_position;
+  generation.computed_token_count = slice.first_position;
+}
+
 void Observer::OnBoundary(absl::Time now, const Report& report) {
   if (report.step != step_) violations_.Add(absl::StrCat("a boundary of step ", report.step, " after ", step_));
   OnReport(now, report);
@@ -63,8 +75,9 @@ void Observer::OnStep(absl::Time now, const Report& report) {
     const auto* change = std::get_if<StateChanged>(&event);
     if (change != nullptr && change->to == State::kPreempted) displaced.insert(change->key);
   }
-  // Caps and aging make an order of their own; then the engine's invariants alone are checked.
-  if (options_.classes.empty() && options_.aging == absl::InfiniteDuration()) {
+  // Caps, aging and shared blocks make an order of their own; then the engine's invariants alone are checked.
+  if (options_.classes.empty() && options_.aging == absl::InfiniteDuration() &&
+      options_.prefix_sharing == PrefixSharing::kOff) {
     OrderChecker(options_, generations_, shares_, displaced, violations_).Check();
   }
   progress_.clear();
@@ -193,7 +206,8 @@ void Observer::On(const Progress& event) {
   }
   generation->prefilled_token_count += event.prefilled_token_count;
   const int64_t prompt = static_cast<int64_t>(generation->spec.prompt.size());
-  if (generation->prefilled_token_count != std::min(prompt, generation->computed_token_count)) {
+  if (generation->prefilled_token_count !=
+      std::min(prompt, generation->computed_token_count) - generation->cached_token_count) {
     violations_.Add(event.key, absl::StrCat("has prefilled ", generation->prefilled_token_count, " tokens of ", prompt,
                                             " with ", generation->computed_token_count, " computed"));
   }
@@ -214,6 +228,7 @@ void Observer::CheckInfo(const ObservedGeneration& generation, const GenerationI
   check(usage.prompt_token_count, static_cast<int64_t>(generation.spec.prompt.size()), "prompt_token_count");
   check(usage.output_token_count, static_cast<int64_t>(generation.tokens.size()), "output_token_count");
   check(usage.recomputed_token_count, 0, "recomputed_token_count");
+  check(usage.cached_token_count, generation.cached_token_count, "cached_token_count");
   check(usage.pause_count, generation.pause_count, "pause_count");
   check(usage.preemption_count, generation.preemption_count, "preemption_count");
   check(info.kv_block_count, generation.block_count, "kv_block_count");
@@ -228,7 +243,8 @@ void Observer::CheckFinish(const ObservedGeneration& generation, const Generatio
                              info.finish_reason == FinishReason::kAborted;
   if (needs_message == info.error_message.empty()) violations_.Add(info.key, "finishes with a wrong message");
   // Where there is output, all of the prompt was computed, and once.
-  if (!generation.tokens.empty() && info.usage.prefilled_token_count != info.usage.prompt_token_count) {
+  if (!generation.tokens.empty() &&
+      info.usage.prefilled_token_count + info.usage.cached_token_count != info.usage.prompt_token_count) {
     violations_.Add(info.key, "finishes with more or less prefilled than its prompt");
   }
   CheckOutput(generation, info.finish_reason);

@@ -53,6 +53,9 @@ class Observer {
 
  private:
   void CheckSlice(const BatchSlice& slice);
+
+  // The first slice of a generation may begin behind what the prefix cache has.
+  void NoteCached(const BatchSlice& slice);
   void OnReport(absl::Time now, const Report& report);
 
   void On(const StateChanged& event);

@@ -47,6 +47,7 @@ EngineOptions Storm::RandomOptions(SimRandom& random) {
     if (random.OneIn(2)) batch.max_kv_blocks = pick(1, options.block_count);
     options.classes = {interactive, batch};
   }
+  if (random.OneIn(2)) options.prefix_sharing = random.OneIn(2) ? PrefixSharing::kTenant : PrefixSharing::kAll;
   if (random.OneIn(6)) {
     options.aging = absl::Milliseconds(pick(1, 50));
     options.aging_levels = pick(1, 4);
@@ -104,7 +105,11 @@ GenerationSpec Storm::RandomSpec() {
   GenerationSpec spec;
   // Now and then one that does not fit.
   const int64_t half = options_.context_tokens / 2;
-  for (int64_t n = random_.Uniform(1, random_.OneIn(12) ? 2 * half + 4 : half); n > 0; --n) {
+  // Many begin alike.
+  const int64_t length = random_.Uniform(1, random_.OneIn(12) ? 2 * half + 4 : half);
+  const int64_t alike = random_.OneIn(2) ? random_.Uniform(0, length) : 0;
+  for (int64_t n = 0; n < alike; ++n) spec.prompt.push_back(TokenId{static_cast<int32_t>(n % 7)});
+  for (int64_t n = alike; n < length; ++n) {
     spec.prompt.push_back(TokenId{static_cast<int32_t>(random_.Index(FakeTokenDecoder::kVocabularySize))});
   }
   SamplingParams& sampling = spec.sampling;

@@ -246,7 +246,8 @@ void VerbOracle::On(const GetEngineCommand& command) {
     violations_.Add(absl::StrCat("GetEngine counts ", info->count_by_state[state], " ", Name(State{state})));
   }
   const int64_t held = info->block_running_count + info->block_paused_count + info->block_preempted_count;
-  if (info->block_count != options_.block_count || info->block_free_count + held != info->block_count) {
+  if (info->block_count != options_.block_count ||
+      info->block_free_count + info->block_cached_count + held != info->block_count) {
     violations_.Add("GetEngine's blocks do not add up");
   }
   if (info->recomputed_token_total != 0) violations_.Add("GetEngine shows recomputed tokens");

@@ -23,8 +23,11 @@
 #include "engine/runtime/engine_runtime.h"
 #include "engine/runtime/engine_sizing.h"
 #include "engine/runtime/step_calibration.h"
+#include "engine/serving/engine_collector.h"
 #include "engine/serving/inference_service.h"
 #include "engine/serving/listener.h"
+#include "engine/serving/metrics.h"
+#include "engine/serving/metrics_server.h"
 #include "engine/serving/model_text.h"
 #include "engine/serving/server_options.h"
 #include "glog/logging.h"
@@ -96,9 +99,12 @@ std::string AsOneWord(std::string name) {
   return name;
 }
 
-void AnnounceReady(const Listener& data, const Listener& control, const std::string& model_name) {
-  std::printf("ready data=%s control=%s model=%s backend=cpu\n", absl::StrJoin(data.addresses(), ",").c_str(),
+void AnnounceReady(const Listener& data, const Listener& control, const MetricsServer* metrics,
+                   const std::string& model_name) {
+  std::printf("ready data=%s control=%s model=%s backend=cpu", absl::StrJoin(data.addresses(), ",").c_str(),
               absl::StrJoin(control.addresses(), ",").c_str(), AsOneWord(model_name).c_str());
+  if (metrics != nullptr) std::printf(" metrics=%s", metrics->address().c_str());
+  std::printf("\n");
   std::fflush(stdout);
 }
 
@@ -128,15 +134,24 @@ int Serve(ServerOptions options) {
                           .tokenizer = model->tokenizer.get(),
                           .chat_template = model->chat_template.get(),
                           .chat_template_status = model->chat_template_status};
-  EngineRuntime runtime({.engine = options.engine}, *model->tokenizer, *std::move(runner), clock);
+  Metrics metrics;
+  EngineRuntime runtime({.engine = options.engine, .observer = &metrics}, *model->tokenizer, *std::move(runner), clock);
   InferenceService inference_service(runtime, text, {.min_priority = options.data_min_priority});
   ControlService control_service(runtime, text);
   absl::StatusOr<std::unique_ptr<Listener>> data = Listener::Start({options.data_address}, inference_service);
   if (!data.ok()) return Fail(data.status(), kExitError);
   absl::StatusOr<std::unique_ptr<Listener>> control = Listener::Start(options.control_addresses, control_service);
   if (!control.ok()) return Fail(control.status(), kExitError);
+  std::unique_ptr<MetricsServer> metrics_server;
+  if (!options.metrics_address.empty()) {
+    absl::StatusOr<std::unique_ptr<MetricsServer>> started =
+        MetricsServer::Start(options.metrics_address, {metrics.registry(), std::make_shared<EngineCollector>(runtime)});
+    if (!started.ok())
+      return Fail(started.status(), absl::IsInvalidArgument(started.status()) ? kExitWrongFlags : kExitError);
+    metrics_server = *std::move(started);
+  }
   LogStart(*model, options.engine);
-  AnnounceReady(**data, **control, model->info.name);
+  AnnounceReady(**data, **control, metrics_server.get(), model->info.name);
 
   AwaitSignal();
   LOG(INFO) << "draining for at most " << absl::FormatDuration(options.drain_timeout);

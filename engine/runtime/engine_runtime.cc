@@ -16,7 +16,7 @@ EngineRuntime::EngineRuntime(const Options& options, const TokenDecoder& decoder
       clock_(clock),
       start_time_(clock.Now()),
       queue_(options.max_pending_commands),
-      publisher_(stats_, options.engine.first_revision),
+      publisher_(stats_, options.engine.first_revision, options.observer),
       engine_(options.engine, decoder),
       runner_(std::move(runner)),
       thread_([this] { Loop(); }) {}

@@ -32,6 +32,7 @@ class EngineRuntime {
   struct Options {
     EngineOptions engine;
     size_t max_pending_commands = 65536;
+    ReportObserver* observer = nullptr;  // borrowed, must outlive the runtime; null: none
   };
 
   // Starts both threads. `decoder` and `clock` must outlive this. REQUIRES: options.engine.Validate() is OK.

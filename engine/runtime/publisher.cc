@@ -26,8 +26,8 @@ const OperationResult* FirstResult(const Reply& reply) {
 
 }  // namespace
 
-Publisher::Publisher(EngineStats& stats, int64_t revision)
-    : stats_(stats), event_log_(revision), thread_([this] { Loop(); }) {}
+Publisher::Publisher(EngineStats& stats, int64_t revision, ReportObserver* observer)
+    : stats_(stats), observer_(observer), event_log_(revision), thread_([this] { Loop(); }) {}
 
 Publisher::~Publisher() { CHECK(!thread_.joinable()) << "Stop() was not called"; }
 
@@ -83,6 +83,8 @@ void Publisher::Loop() {
 }
 
 void Publisher::Publish(Pending pending) {
+  // While nothing has been moved out of it.
+  if (observer_ != nullptr) observer_->OnReport(pending.report, pending.now, pending.step_duration);
   int64_t output_tokens = 0;
   WatchedBatch batch = {pending.report.revision, pending.report.step, pending.step_duration, {}};
   for (Event& event : pending.report.events) {

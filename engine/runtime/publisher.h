@@ -18,6 +18,7 @@
 #include "engine/core/report.h"
 #include "engine/runtime/engine_stats.h"
 #include "engine/runtime/event_log.h"
+#include "engine/runtime/report_observer.h"
 #include "engine/runtime/token_log.h"
 
 namespace fermata {
@@ -30,8 +31,9 @@ using ReplyCallback = std::function<void(const Reply* reply, std::shared_ptr<Tok
 // it. It never waits for a reader, so the engine, which waits for it only when it is far behind, does not either.
 class Publisher {
  public:
-  // `stats` must outlive this. The first report with events has a revision above `revision`.
-  Publisher(EngineStats& stats, int64_t revision);
+  // `stats` and `observer` (null: none) must outlive this. The first report with events has a revision above
+  // `revision`.
+  Publisher(EngineStats& stats, int64_t revision, ReportObserver* observer);
 
   // Stop() must have been called.
   ~Publisher();
@@ -79,6 +81,7 @@ class Publisher {
   TokenLog* Touch(GenerationKey key);
 
   EngineStats& stats_;
+  ReportObserver* const observer_;
   EventLog event_log_;
 
   std::mutex mutex_;

@@ -143,6 +143,11 @@ std::vector<Flag> BehaviourFlags() {
          o.allow_insecure_control = true;
          return absl::OkStatus();
        }},
+      {"metrics_address", "HOST:PORT", "where Prometheus reads /metrics; port 0 picks a free one; default none",
+       [](const std::string& v, O& o) {
+         o.metrics_address = v;
+         return absl::OkStatus();
+       }},
       {"policy", "priority|fcfs", "the order of generations; default priority",
        Choice([](O& o) -> SchedulePolicy& { return o.engine.policy; }, "priority", SchedulePolicy::kPriority, "fcfs",
               SchedulePolicy::kFcfs)},

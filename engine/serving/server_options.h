@@ -24,6 +24,7 @@ struct ServerOptions {
   std::string data_address = "127.0.0.1:50051";
   std::vector<std::string> control_addresses = {"127.0.0.1:50052"};
   bool allow_insecure_control = false;
+  std::string metrics_address;  // of Prometheus's; empty: none
 
   // block_count is worked out from kv_bytes; context_tokens and step_tokens of 0 are worked out from the model. See
   // SizeEngine() and CalibrateStepTokens().

@@ -106,17 +106,21 @@ class Server:
     """A server on free ports. Use as a context manager: it never outlives its test."""
 
     def __init__(self, *flags, control='127.0.0.1:0'):
-        self.process = subprocess.Popen(
-            [SERVER, f'--model={MODEL}', '--data_address=127.0.0.1:0', f'--control_address={control}', *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(self.command(*flags, control=control), stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
-        match = re.fullmatch(r'ready data=(\S+) control=(\S+) model=(\S+) backend=cpu\n', line)
+        match = re.fullmatch(r'ready data=(\S+) control=(\S+) model=(\S+) backend=cpu(?: metrics=(\S+))?\n', line)
         if not match:
             self.process.kill()
             raise AssertionError(f'not ready: {line!r} {self.process.stderr.read()}')
-        self.data_address, self.control_address = match[1], match[2]
+        self.data_address, self.control_address, self.metrics_address = match[1], match[2], match[4]
         self.data = Client(self.data_address)
         self.control = Client(self.control_address)
+
+    @staticmethod
+    def command(*flags, control='127.0.0.1:0'):
+        """The command line of a server on free ports."""
+        return [SERVER, f'--model={MODEL}', '--data_address=127.0.0.1:0', f'--control_address={control}', *flags]
 
     def __enter__(self):
         return self

@@ -23,10 +23,11 @@ class CallerFlags {
  public:
   void AddTo(FlagSet& flags);
 
+  // What is not given stays as it is in `request`.
   template <typename Request>
   void Fill(Request& request) const {
-    request.set_session_id(session_);
-    request.set_epoch(epoch_.value_or(0));
+    if (!session_.empty()) request.set_session_id(session_);
+    if (epoch_.has_value()) request.set_epoch(*epoch_);
   }
 
  private:

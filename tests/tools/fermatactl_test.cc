@@ -70,9 +70,21 @@ TEST_F(FermatactlTest, WrongUsageIsStatus2AndSaysWhereHelpIs) {
 
 TEST_F(FermatactlTest, AServerThatCannotBeReachedIsStatus1) {
   const std::vector<std::string> cases[] = {
-      {"generate", "x"}, {"enqueue", "--hold", "x"}, {"attach", "a"},      {"get", "a", "b"},
-      {"pause", "a"},    {"continue", "a"},          {"abort", "a"},       {"priority", "-5", "a"},
-      {"engine"},        {"list", "--json"},         {"--json", "engine"},
+      {"generate", "x"},
+      {"enqueue", "--hold", "x"},
+      {"attach", "a"},
+      {"get", "a", "b"},
+      {"pause", "a"},
+      {"continue", "a"},
+      {"abort", "a"},
+      {"priority", "-5", "a"},
+      {"engine"},
+      {"list", "--json"},
+      {"--json", "engine"},
+      {"watch"},
+      {"top", "--once"},
+      {"session", "open", "s"},
+      {"session", "keep", "s", "--epoch=1"},
   };
   for (const auto& arguments : cases) {
     EXPECT_EQ(Run(arguments), kExitFailed) << ::testing::PrintToString(arguments);

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "proto/fermata/v1/control_service.grpc.pb.h"
 #include "tools/ctl/control_flags.h"
+#include "tools/ctl/interrupt.h"
 
 namespace fermata::ctl {
 namespace {
@@ -77,18 +77,21 @@ class SessionCommand : public Command {
     return absl::OkStatus();
   }
 
-  // Until the server refuses.
+  // Until Ctrl-C, or until the server refuses. The session then lives on for its ttl.
   absl::Status Keep(Client& client) {
     grpc::ClientContext context;
+    Interrupt interrupt([&] { context.TryCancel(); });
     const auto stream = client.control().KeepSessionAlive(&context);
     v1::KeepSessionAliveRequest sign;
     sign.set_session_id(id_);
     sign.set_epoch(*epoch_);
     v1::Session answer;
     while (stream->Write(sign) && stream->Read(&answer)) {
-      absl::SleepFor((absl::Seconds(answer.ttl().seconds()) + absl::Nanoseconds(answer.ttl().nanos())) / 3);
+      const absl::Duration ttl = absl::Seconds(answer.ttl().seconds()) + absl::Nanoseconds(answer.ttl().nanos());
+      if (interrupt.WaitFor(ttl / 3)) break;
     }
-    return Client::ToStatus(stream->Finish());
+    const grpc::Status status = stream->Finish();
+    return interrupt.happened() ? absl::OkStatus() : Client::ToStatus(status);
   }
 
   void Print(const v1::Session& session, Output& output) {

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "proto/fermata/v1/control_service.grpc.pb.h"
 #include "tools/ctl/format.h"
+#include "tools/ctl/interrupt.h"
 #include "tools/ctl/top_model.h"
 
 namespace fermata::ctl {
@@ -73,6 +74,7 @@ class WatchCommand : public Command {
 
   absl::Status Run(Client& client, Output& output) override {
     grpc::ClientContext context;
+    Interrupt interrupt([&] { context.TryCancel(); });
     const auto reader = client.control().Watch(&context, request_);
     v1::WatchResponse message;
     while (reader->Read(&message)) {
@@ -82,7 +84,10 @@ class WatchCommand : public Command {
         Print(message, output);
       }
     }
-    return Client::ToStatus(reader->Finish());
+    const absl::Status status = Client::ToStatus(reader->Finish());
+    if (interrupt.happened()) return absl::OkStatus();
+    if (status.code() != absl::StatusCode::kOutOfRange) return status;
+    return absl::OutOfRangeError(absl::StrCat(status.message(), "; begin again without --from, with a snapshot"));
   }
 
  private:
@@ -120,6 +125,7 @@ class TopCommand : public Command {
 
   absl::Status Run(Client& client, Output& output) override {
     grpc::ClientContext context;
+    Interrupt interrupt([&] { context.TryCancel(); });
     const auto reader = client.control().Watch(&context, v1::WatchRequest());
     bool ended = false;
     std::thread thread([&] {
@@ -133,8 +139,9 @@ class TopCommand : public Command {
     });
     const bool redraws = !once_ && isatty(STDOUT_FILENO);
     absl::Time last = absl::Now();
+    bool drawn = false;
     while (true) {
-      absl::SleepFor(absl::Seconds(1));
+      if (interrupt.WaitFor(absl::Seconds(1))) break;
       DescribeNewOnes(client);
       const std::lock_guard<std::mutex> lock(mutex_);
       if (ended) break;
@@ -142,12 +149,13 @@ class TopCommand : public Command {
       // Home and clear, then the screen.
       output.Text((redraws ? "\x1b[H\x1b[J" : "") + model_.Screen(now - last, rows_.value_or(kRows)));
       last = now;
+      drawn = true;
       if (once_) break;
     }
     context.TryCancel();
     thread.join();
     const grpc::Status status = reader->Finish();
-    return once_ ? absl::OkStatus() : Client::ToStatus(status);
+    return interrupt.happened() || (once_ && drawn) ? absl::OkStatus() : Client::ToStatus(status);
   }
 
  private:

@@ -85,6 +85,30 @@ TEST(TopModelTest, ASnapshotIsThereAndFinishedOnesAreNot) {
   EXPECT_THAT(model.Screen(absl::Seconds(1), 10), Not(HasSubstr("old")));
 }
 
+TEST(TopModelTest, AnOldCopyNeitherBringsBackTheDeadNorHidesAPause) {
+  TopModel model;
+  v1::Generation copy;
+  copy.set_generation_id("late");
+  copy.set_state(State::RUNNING);
+  model.Take(Batch(Change("late", State::STATE_UNSPECIFIED, State::RUNNING)));
+  model.Take(Batch(Change("late", State::RUNNING, State::PAUSED)));
+  model.Describe(copy);
+  EXPECT_EQ(model.undescribed().count("late"), 1u) << "still to be asked for";
+  EXPECT_THAT(model.Screen(absl::Seconds(1), 10), HasSubstr("1 paused"));
+  model.Take(Batch(Change("late", State::PAUSED, State::FINISHED)));
+  model.Describe(copy);
+  EXPECT_THAT(model.Screen(absl::Seconds(1), 10), Not(HasSubstr("late")));
+}
+
+TEST(TopModelTest, KvBlocksAreShownByTier) {
+  TopModel model;
+  v1::Event event = Tokens("a", 1);
+  event.mutable_progress()->mutable_kv_blocks()->set_host_count(21);
+  event.mutable_progress()->mutable_kv_blocks()->set_disk_count(34);
+  model.Take(Batch(Change("a", State::STATE_UNSPECIFIED, State::RUNNING), event));
+  EXPECT_THAT(model.Screen(absl::Seconds(1), 10), testing::ContainsRegex(" 3 +21 +34 "));
+}
+
 TEST(TopModelTest, ShowsAtMostSoManyRows) {
   TopModel model;
   for (int i = 0; i < 9; ++i) {

@@ -25,7 +25,9 @@ std::string Holder(const v1::Generation& generation) {
 }  // namespace
 
 void TopModel::Take(const v1::WatchResponse& message) {
-  for (const v1::Generation& generation : message.snapshot().generations()) Describe(generation);
+  for (const v1::Generation& generation : message.snapshot().generations()) {
+    if (generation.state() != State::FINISHED) Fill(live_[generation.generation_id()], generation);
+  }
   if (!message.has_batch()) return;
   new_steps_ += message.batch().has_step_duration() ? 1 : 0;
   step_ = message.batch().step();
@@ -59,9 +61,15 @@ void TopModel::Take(const v1::Event& event) {
 }
 
 void TopModel::Describe(const v1::Generation& generation) {
-  undescribed_.erase(generation.generation_id());
-  if (generation.state() == State::FINISHED) return;
-  Entry& entry = live_[generation.generation_id()];
+  const auto found = live_.find(generation.generation_id());
+  if (found == live_.end()) return;
+  // A copy from before the pause does not say who holds it.
+  const bool is_old = found->second.generation.state() == State::PAUSED && generation.state() != State::PAUSED;
+  if (!is_old) undescribed_.erase(generation.generation_id());
+  Fill(found->second, generation);
+}
+
+void TopModel::Fill(Entry& entry, const v1::Generation& generation) {
   // What events have counted meanwhile is newer than a copy may be.
   const int64_t tokens =
       std::max(entry.generation.usage().output_token_count(), generation.usage().output_token_count());
@@ -92,15 +100,16 @@ std::string TopModel::Screen(absl::Duration elapsed, int rows) {
       "%d running   %d queued   %d preempted   %d paused\n\n",
       step_, new_steps_ / seconds, new_tokens_ / seconds, held.device_count(), held.host_count(), held.disk_count(),
       counts[State::RUNNING], counts[State::QUEUED], counts[State::PREEMPTED], counts[State::PAUSED]);
-  absl::StrAppendFormat(&screen, "%-24s %-9s %-12s %-12s %8s %9s %8s %6s  %s\n", "GENERATION", "STATE", "TENANT",
-                        "CLASS", "PRIORITY", "TOKENS/S", "TOKENS", "KV", "HELD BY");
+  absl::StrAppendFormat(&screen, "%-24s %-9s %-12s %-12s %8s %9s %8s %7s %6s %6s  %s\n", "GENERATION", "STATE",
+                        "TENANT", "CLASS", "PRIORITY", "TOKENS/S", "TOKENS", "DEVICE", "HOST", "DISK", "HELD BY");
   for (size_t i = 0; i < order.size() && static_cast<int>(i) < rows; ++i) {
     const v1::Generation& generation = order[i]->generation;
-    absl::StrAppendFormat(&screen, "%-24.24s %-9s %-12.12s %-12.12s %8d %9.1f %8d %6d  %s\n",
+    absl::StrAppendFormat(&screen, "%-24.24s %-9s %-12.12s %-12.12s %8d %9.1f %8d %7d %6d %6d  %s\n",
                           Printable(generation.generation_id()), State::State_Name(generation.state()),
                           Printable(generation.tenant()), Printable(generation.traffic_class()), generation.priority(),
                           order[i]->new_tokens / seconds, generation.usage().output_token_count(),
-                          Blocks(generation.kv_blocks()), Printable(Holder(generation)));
+                          generation.kv_blocks().device_count(), generation.kv_blocks().host_count(),
+                          generation.kv_blocks().disk_count(), Printable(Holder(generation)));
   }
   for (auto& [id, entry] : live_) entry.new_tokens = 0;
   new_steps_ = 0;

@@ -18,7 +18,8 @@ class TopModel {
   // Takes in one message of a watch that began with a snapshot.
   void Take(const v1::WatchResponse& message);
 
-  // Fills in what events do not say (class, priority, who holds a pause) of a generation.
+  // Fills in what events do not say (class, priority, who holds a pause) of a live generation. The copy may be older
+  // than the last event: one that has ended since does not come back.
   void Describe(const v1::Generation& generation);
 
   // The screen: totals, then at most `rows` generations, those with most tokens since the last call first. `elapsed`
@@ -35,6 +36,7 @@ class TopModel {
   };
 
   void Take(const v1::Event& event);
+  void Fill(Entry& entry, const v1::Generation& generation);
 
   std::map<std::string, Entry> live_;
   std::map<std::string, bool> undescribed_;

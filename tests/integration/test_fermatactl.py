@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 from harness import FERMATACTL, Server, run
@@ -106,6 +108,34 @@ class FermatactlTest(unittest.TestCase):
             self.assertRegex(screen.stdout, r'seen +RUNNING +blue')
             watcher.kill()
         self.verb('abort', 'seen')
+
+    def test_ctrl_c_is_an_ordinary_end(self):
+        for command in (('watch', '--json'), ('session', 'keep', 'kept', '--json')):
+            with subprocess.Popen([FERMATACTL, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                  env=self.environment) as process:
+                self.addCleanup(process.kill)
+                process.stdout.readline()
+                time.sleep(0.2)
+                process.send_signal(signal.SIGINT)
+                self.assertEqual(process.wait(10), 0, command)
+                self.assertEqual(process.stderr.read(), '')
+
+    def test_a_revision_that_is_gone_says_what_to_do(self):
+        result = run(FERMATACTL, 'watch', f'--from={10 ** 12}', env=self.environment)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn('OUT_OF_RANGE', result.stderr)
+        self.assertIn('--from', result.stderr)
+
+    def test_apply_keeps_the_session_of_its_json(self):
+        self.lines('enqueue', '--hold', '--id=fenced', 'The sea was')
+        with tempfile.NamedTemporaryFile('w', suffix='.json') as file:
+            json.dump({'session_id': 'nobody', 'epoch': 1, 'operations': [{'abort': {'generation_ids': ['fenced']}}]},
+                      file)
+            file.flush()
+            result = run(FERMATACTL, 'apply', file.name, '--json_input', '--json', env=self.environment)
+        self.assertEqual(result.returncode, 1, result.stdout)
+        self.assertEqual(self.lines('get', 'fenced')[0]['state'], 'PAUSED')
+        self.verb('abort', 'fenced')
 
     def test_a_refusal_is_one_line_and_exit_code_1(self):
         for command in (('get', 'nobody'), ('pause', 'nobody'), ('attach', 'nobody')):

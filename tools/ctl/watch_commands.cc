@@ -87,7 +87,7 @@ class WatchCommand : public Command {
     const absl::Status status = Client::ToStatus(reader->Finish());
     if (interrupt.happened()) return absl::OkStatus();
     if (status.code() != absl::StatusCode::kOutOfRange) return status;
-    return absl::OutOfRangeError(absl::StrCat(status.message(), "; begin again without --from, with a snapshot"));
+    return absl::OutOfRangeError(absl::StrCat(status.message(), " (leave --from out)"));
   }
 
  private:

@@ -3,6 +3,7 @@
 #ifndef FERMATA_ENGINE_CORE_ENGINE_STATE_H_
 #define FERMATA_ENGINE_CORE_ENGINE_STATE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -94,9 +95,10 @@ struct EngineState {
   }
 
   // The blocks that `generation` needs before it can start: all that it will ever use, so that nothing that runs can be
-  // stuck. 0 if it has them.
+  // stuck. 0 if it has them, or more, since it may be continued with fewer tokens to come.
   int64_t MissingBlockCount(const Generation& generation) const {
-    return BlockCountFor(generation.token_limit()) - static_cast<int64_t>(generation.blocks.size());
+    const int64_t held = static_cast<int64_t>(generation.blocks.size());
+    return std::max<int64_t>(0, BlockCountFor(generation.token_limit()) - held);
   }
 };
 

@@ -147,6 +147,16 @@ TEST_F(ContinueTest, TheSameAppendIdAgainChangesNothing) {
   EXPECT_EQ(Continue1(More("g", {1, 2}, 12, "turn-3")).code(), StatusCode::FAILED_PRECONDITION);
 }
 
+TEST_F(ContinueTest, ANewTotalMayBeSmallerThanTheOldOne) {
+  Serve(RoomyOptions());
+  StreamReader reader(data(), Request("g", Spec(kForever)));
+  reader.AwaitTokens(5);
+  const int64_t count = Preempt({"g"}).results(0).generation().usage().output_token_count();
+  EXPECT_EQ(Continue1(More("g", {}, static_cast<int32_t>(count) + 3)).code(), 0);
+  EXPECT_EQ(reader.AwaitFinish().finish_reason(), State::LENGTH);
+  EXPECT_EQ(reader.tokens().size(), static_cast<size_t>(count) + 3);
+}
+
 TEST_F(ContinueTest, AnAppendIsNeverDroppedSilently) {
   Serve(RoomyOptions());
   Enqueue("g", Spec(kForever));

@@ -51,13 +51,23 @@ TokenId FakeContextHash::Next(uint64_t seed, int32_t vocabulary_size) const {
   return TokenId{static_cast<int32_t>(Mix(hash_ ^ seed) % static_cast<uint64_t>(vocabulary_size))};
 }
 
-FakeOutput ExpectedOutput(const GenerationSpec& spec, const TokenDecoder& decoder) {
+FakeOutput ExpectedOutput(const GenerationSpec& spec, const TokenDecoder& decoder, absl::Span<const FakeTurn> turns,
+                          int64_t limit) {
   FakeContextHash hash;
   int64_t position = 0;
   for (const TokenId token : spec.prompt) hash.Add(token, position++);
   FakeOutput output;
-  std::string bytes;
-  while (output.reason == FinishReason::kNone) {
+  std::string bytes;  // of the text since the last stop
+  int64_t max_tokens = spec.sampling.max_tokens;
+  const auto count = [&] { return static_cast<int64_t>(output.tokens.size()); };
+  const auto take_turns = [&] {
+    for (; !turns.empty() && turns.front().after_output == count(); turns.remove_prefix(1)) {
+      for (const TokenId token : turns.front().appended) hash.Add(token, position++);
+      max_tokens = turns.front().max_tokens;
+    }
+  };
+  take_turns();
+  while (output.reason == FinishReason::kNone && count() < limit) {
     const TokenId token = hash.Next(spec.sampling.seed, decoder.vocabulary_size());
     hash.Add(token, position++);
     output.tokens.push_back(token);
@@ -66,18 +76,19 @@ FakeOutput ExpectedOutput(const GenerationSpec& spec, const TokenDecoder& decode
     if (!ends) bytes.append(decoder.Bytes(token).data(), decoder.Bytes(token).size());
     if (ends || CutAtStop(spec.sampling.stop, &bytes)) {
       output.reason = FinishReason::kStop;
-    } else if (static_cast<int32_t>(output.tokens.size()) == spec.sampling.max_tokens) {
+    } else if (count() == max_tokens) {
       output.reason = FinishReason::kLength;
     }
+    if (output.reason != FinishReason::kNone) {
+      output.text += ToText(bytes);
+      bytes.clear();
+    }
+    if (turns.empty() || turns.front().after_output != count()) continue;
+    output.reason = FinishReason::kNone;
+    take_turns();
   }
-  output.text = ToText(bytes);
+  output.text += ToText(bytes);
   return output;
-}
-
-std::string TextOfPrefix(absl::Span<const TokenId> tokens, const TokenDecoder& decoder) {
-  std::string bytes;
-  for (const TokenId token : tokens) bytes.append(decoder.Bytes(token).data(), decoder.Bytes(token).size());
-  return ToText(bytes);
 }
 
 }  // namespace fermata

@@ -5,6 +5,7 @@
 #define FERMATA_TESTS_FAKES_FAKE_MODEL_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -34,11 +35,18 @@ struct FakeOutput {
   FinishReason reason = FinishReason::kNone;
 };
 
-// The output of an undisturbed generation.
-FakeOutput ExpectedOutput(const GenerationSpec& spec, const TokenDecoder& decoder);
+// More that a paused generation was continued with.
+struct FakeTurn {
+  int64_t after_output = 0;       // how many output tokens there were
+  std::vector<TokenId> appended;  // to the context; may be none
+  int32_t max_tokens = 0;         // the total from then on
+};
 
-// The text of the first `tokens` of an output that was cut short, by an abort for instance.
-std::string TextOfPrefix(absl::Span<const TokenId> tokens, const TokenDecoder& decoder);
+// The output of an undisturbed generation that is given more at `turns`, in order. With hold_on_stop it goes on after a
+// stop if there is a turn for it. Of an output that was cut short, by an abort for instance, the first `limit` tokens;
+// the reason is then kNone, unless the last one happens to be an end.
+FakeOutput ExpectedOutput(const GenerationSpec& spec, const TokenDecoder& decoder,
+                          absl::Span<const FakeTurn> turns = {}, int64_t limit = std::numeric_limits<int64_t>::max());
 
 }  // namespace fermata
 

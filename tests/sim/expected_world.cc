@@ -26,6 +26,7 @@ void DropControlHold(PauseInfo& pause) {
 void ExpectedWorld::Begin(absl::Time now) {
   now_ = now;
   events_.clear();
+  turns_.clear();
 }
 
 ExpectedGeneration* ExpectedWorld::Find(const GenerationId& id) {
@@ -82,24 +83,31 @@ void ExpectedWorld::Do(const EnqueueCommand& command, std::vector<ExpectedResult
   results.push_back(std::move(result));
 }
 
+const TrafficClass* ExpectedWorld::FindClass(const std::string& name) const {
+  for (const TrafficClass& one : options_.classes) {
+    if (one.name == name) return &one;
+  }
+  return nullptr;
+}
+
+bool ExpectedWorld::Fits(int64_t tokens, const std::string& traffic_class) const {
+  const int64_t blocks = (tokens + options_.block_tokens - 1) / options_.block_tokens;
+  const TrafficClass* own = FindClass(traffic_class);
+  return tokens <= options_.context_tokens && blocks <= options_.block_count &&
+         (own == nullptr || blocks <= own->max_kv_blocks);
+}
+
 absl::StatusCode ExpectedWorld::CodeOfNew(const EnqueueCommand& command) const {
   if (draining_) return absl::StatusCode::kUnavailable;
   const int64_t tokens = static_cast<int64_t>(command.spec.prompt.size()) + command.spec.sampling.max_tokens;
-  if (tokens > options_.context_tokens || tokens > int64_t{options_.block_count} * options_.block_tokens) {
-    return absl::StatusCode::kInvalidArgument;
-  }
-  const TrafficClass* own = nullptr;
-  for (const TrafficClass& one : options_.classes) {
-    if (one.name == command.spec.traffic_class) own = &one;
-  }
-  const int64_t blocks = (tokens + options_.block_tokens - 1) / options_.block_tokens;
-  if (own != nullptr && blocks > own->max_kv_blocks) return absl::StatusCode::kInvalidArgument;
+  if (!Fits(tokens, command.spec.traffic_class)) return absl::StatusCode::kInvalidArgument;
   const int64_t live = static_cast<int64_t>(by_key_.size()) - CountIn(State::kFinished);
   const bool queue_is_full = CountIn(State::kQueued) >= options_.max_queued;
   if (live >= options_.max_live || (!command.hold && queue_is_full)) return absl::StatusCode::kResourceExhausted;
   const int64_t queued = absl::c_count_if(by_key_, [&](const auto& entry) {
     return entry.second.state == State::kQueued && entry.second.spec.traffic_class == command.spec.traffic_class;
   });
+  const TrafficClass* own = FindClass(command.spec.traffic_class);
   if (own != nullptr && !command.hold && queued >= own->max_queued) return absl::StatusCode::kResourceExhausted;
   return absl::StatusCode::kOk;
 }
@@ -147,13 +155,29 @@ void ExpectedWorld::Do(const PreemptCommand& command, std::vector<ExpectedResult
 
 void ExpectedWorld::Do(const ContinueCommand& command, std::vector<ExpectedResult>& results) {
   ForEach(command, results, [&](ExpectedGeneration& generation) {
+    if (!command.append_id.empty() && command.append_id == generation.append_id) return absl::StatusCode::kOk;
     if (!IsLive(generation.state) || IsAnothers(generation, command.caller)) {
       return absl::StatusCode::kFailedPrecondition;
     }
-    if (generation.state == State::kPaused) {
-      generation.pause = PauseInfo();
-      Resume(generation, Cause::kContinue);
+    const bool with_more = !command.append.empty() || command.max_tokens.has_value();
+    if (generation.state != State::kPaused) {
+      return with_more ? absl::StatusCode::kFailedPrecondition : absl::StatusCode::kOk;
     }
+    const int32_t max_tokens = command.max_tokens.value_or(generation.spec.sampling.max_tokens);
+    const int64_t tokens = static_cast<int64_t>(generation.spec.prompt.size() + command.append.size()) +
+                           generation.appended_token_count + max_tokens;
+    if (max_tokens <= generation.output_token_count || !Fits(tokens, generation.spec.traffic_class)) {
+      return absl::StatusCode::kInvalidArgument;
+    }
+    if (with_more || generation.held_finish != FinishReason::kNone) {
+      turns_.push_back({generation.key, {generation.output_token_count, command.append, max_tokens}});
+    }
+    generation.spec.sampling.max_tokens = max_tokens;
+    generation.appended_token_count += static_cast<int64_t>(command.append.size());
+    if (!command.append.empty()) generation.append_id = command.append_id;
+    generation.held_finish = FinishReason::kNone;
+    generation.pause = PauseInfo();
+    Resume(generation, Cause::kContinue);
     return absl::StatusCode::kOk;
   });
 }
@@ -258,6 +282,8 @@ void ExpectedWorld::Resume(ExpectedGeneration& generation, Cause cause) {
 
 void ExpectedWorld::EndControlHold(ExpectedGeneration& generation, Cause cause) {
   if (generation.pause.on_lease_expiry == OnLeaseExpiry::kAbort) return Move(generation, State::kFinished, cause);
+  // Held on stop, and nobody has given it more.
+  if (generation.held_finish != FinishReason::kNone) return Move(generation, State::kFinished, cause);
   DropControlHold(generation.pause);
   if (!generation.pause.by_disconnect) Resume(generation, cause);
 }
@@ -318,12 +344,22 @@ void ExpectedWorld::FireTimers() {
   }
 }
 
-void ExpectedWorld::SetState(GenerationKey key, State state, absl::Time now) {
+void ExpectedWorld::SetState(GenerationKey key, State state, Cause cause, absl::Time now) {
   const auto it = by_key_.find(key);
   if (it == by_key_.end()) return;
   now_ = now;
-  it->second.state = state;
-  if (state == State::kFinished) NoteFinish(it->second);
+  ExpectedGeneration& generation = it->second;
+  generation.state = state;
+  if (state == State::kFinished) NoteFinish(generation);
+  if (state == State::kPaused) {
+    generation.held_finish = cause == Cause::kStop ? FinishReason::kStop : FinishReason::kLength;
+    generation.pause = {.by_control = true, .reason = cause == Cause::kStop ? "stop" : "length"};
+  }
+}
+
+void ExpectedWorld::EndStandstill(GenerationKey key) {
+  const auto it = by_key_.find(key);
+  if (it != by_key_.end() && it->second.state == State::kPreempted) Move(it->second, State::kFinished, Cause::kError);
 }
 
 void ExpectedWorld::SetComputed(GenerationKey key, int64_t output_token_count, bool has_kv) {

@@ -16,6 +16,7 @@
 #include "engine/core/commands.h"
 #include "engine/core/engine_options.h"
 #include "engine/core/report.h"
+#include "tests/fakes/fake_model.h"
 
 namespace fermata {
 
@@ -27,6 +28,9 @@ struct ExpectedGeneration {
   GenerationSpec spec;
   GenerationState state = GenerationState::kNone;
   int64_t output_token_count = 0;
+  int64_t appended_token_count = 0;
+  std::string append_id;                           // of the last append
+  FinishReason held_finish = FinishReason::kNone;  // how it would have ended, while it is held on stop
   bool has_kv = false;
   int64_t reader_count = 0;
   PauseInfo pause;
@@ -49,6 +53,12 @@ struct ExpectedResult {
   absl::StatusCode code = absl::StatusCode::kOk;
   std::optional<ExpectedGeneration> generation;
   bool created = false;
+};
+
+// A paused generation was given more to do.
+struct AcceptedTurn {
+  GenerationKey key{};
+  FakeTurn turn;
 };
 
 struct ExpectedSession {
@@ -87,8 +97,9 @@ class ExpectedWorld {
   void AbortAll();
   void FireTimers();
 
-  // The engine did this by itself in a step.
-  void SetState(GenerationKey key, GenerationState state, absl::Time now);
+  // The engine did this by itself: in a step; or, to end a standstill, at a boundary.
+  void SetState(GenerationKey key, GenerationState state, Cause cause, absl::Time now);
+  void EndStandstill(GenerationKey key);
   void SetComputed(GenerationKey key, int64_t output_token_count, bool has_kv);
 
   // The keys that the engine must forget by now, in their order; they are forgotten here too.
@@ -97,6 +108,7 @@ class ExpectedWorld {
   const std::map<GenerationKey, ExpectedGeneration>& generations() const { return by_key_; }
   const std::map<std::string, ExpectedSession>& sessions() const { return sessions_; }
   const std::vector<ExpectedEvent>& events() const { return events_; }  // of this boundary
+  const std::vector<AcceptedTurn>& turns() const { return turns_; }     // likewise
   bool draining() const { return draining_; }
   int64_t CountIn(GenerationState state) const;
 
@@ -109,6 +121,10 @@ class ExpectedWorld {
   void ForOne(const GenerationId& id, std::vector<ExpectedResult>& results, Verb verb);
 
   absl::StatusCode CodeOfNew(const EnqueueCommand& command) const;
+
+  // Whether so many tokens have room in the context, the pool and the class.
+  bool Fits(int64_t tokens, const std::string& traffic_class) const;
+  const TrafficClass* FindClass(const std::string& name) const;
   ExpectedGeneration& Create(const EnqueueCommand& command);
   ExpectedGeneration* Find(const GenerationId& id);
   std::vector<GenerationId> Select(const Selector& selector) const;
@@ -125,6 +141,7 @@ class ExpectedWorld {
   std::map<std::string, ExpectedSession> sessions_;
   std::deque<GenerationKey> finished_;  // in order of finish
   std::vector<ExpectedEvent> events_;
+  std::vector<AcceptedTurn> turns_;
   int64_t next_key_ = 0;
   int64_t next_epoch_;
   bool draining_ = false;

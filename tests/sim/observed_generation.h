@@ -3,6 +3,7 @@
 #ifndef FERMATA_TESTS_SIM_OBSERVED_GENERATION_H_
 #define FERMATA_TESTS_SIM_OBSERVED_GENERATION_H_
 
+#include <algorithm>
 #include <compare>
 #include <cstdint>
 #include <map>
@@ -14,6 +15,7 @@
 #include "engine/core/generation_spec.h"
 #include "engine/core/generation_state.h"
 #include "engine/core/ids.h"
+#include "tests/fakes/fake_model.h"
 
 namespace fermata {
 
@@ -42,16 +44,27 @@ struct ObservedGeneration {
   int64_t pause_count = 0;
   int64_t preemption_count = 0;
 
+  std::vector<TokenId> context;  // prompt, output, and what was appended
+  std::vector<bool> is_given;    // which of these are no output
+  int64_t prefill_end = 0;       // behind the last of those
+  int64_t max_tokens = 0;        // as it was last set
+  std::vector<FakeTurn> turns;
+
+  void Give(const std::vector<TokenId>& tokens) {
+    context.insert(context.end(), tokens.begin(), tokens.end());
+    is_given.resize(context.size(), true);
+    if (!tokens.empty()) prefill_end = static_cast<int64_t>(context.size());
+  }
+  int64_t GivenCount(int64_t end) const { return std::count(is_given.begin(), is_given.begin() + end, true); }
+
   // All that it can ever need, reserved at once.
   int64_t BlockCountNeeded(int32_t block_tokens) const {
-    const int64_t tokens = static_cast<int64_t>(spec.prompt.size()) + spec.sampling.max_tokens;
+    const int64_t tokens = GivenCount(static_cast<int64_t>(context.size())) + max_tokens;
     return (tokens + block_tokens - 1) / block_tokens;
   }
 
-  int64_t pending_token_count() const {
-    return static_cast<int64_t>(spec.prompt.size() + tokens.size()) - computed_token_count;
-  }
-  bool decoding() const { return !tokens.empty(); }
+  int64_t pending_token_count() const { return static_cast<int64_t>(context.size()) - computed_token_count; }
+  bool decoding() const { return computed_token_count >= prefill_end; }
 
   // Its place, by the policy.
   Place PlaceIn(const EngineOptions& options) const {

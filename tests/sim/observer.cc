@@ -44,20 +44,17 @@ void Observer::CheckSlice(const BatchSlice& slice) {
   if (slice.sample != (slice.token_count == generation->pending_token_count())) {
     violations_.Add(slice.key, "samples where it should not, or does not where it should");
   }
-  const std::vector<TokenId>& prompt = generation->spec.prompt;
-  const auto output = slice.context.begin() + std::min(prompt.size(), slice.context.size());
-  if (!std::equal(slice.context.begin(), output, prompt.begin(), prompt.end()) ||
-      !std::equal(output, slice.context.end(), generation->tokens.begin(), generation->tokens.end())) {
-    violations_.Add(slice.key, "has a context that is not its prompt and output");
+  if (!std::equal(slice.context.begin(), slice.context.end(), generation->context.begin(), generation->context.end())) {
+    violations_.Add(slice.key, "has a context that is not its prompt, its output and what was appended");
   }
 }
 
 void Observer::NoteCached(const BatchSlice& slice) {
   ObservedGeneration& generation = generations_.at(slice.key);
-  const int64_t prompt = static_cast<int64_t>(generation.spec.prompt.size());
-  // In whole blocks, before anything is computed, and never all of the prompt.
+  const int64_t given = static_cast<int64_t>(generation.context.size());
+  // In whole blocks, before anything is computed, and never all there is.
   const bool may_be_cached = options_.prefix_sharing != PrefixSharing::kOff && generation.computed_token_count == 0 &&
-                             slice.first_position % options_.block_tokens == 0 && slice.first_position < prompt;
+                             slice.first_position % options_.block_tokens == 0 && slice.first_position < given;
   if (!may_be_cached) return;
   generation.cached_token_count = slice.first_position;
   generation.computed_token_count = slice.first_position;
@@ -121,6 +118,17 @@ void Observer::Begin(const StateChanged& event) {
   generation.id = event.info->id;
   generation.spec = spec->second;
   generation.create_time = now_;
+  generation.Give(generation.spec.prompt);
+  generation.max_tokens = generation.spec.sampling.max_tokens;
+}
+
+void Observer::OnTurn(GenerationKey key, const FakeTurn& turn) {
+  const auto it = generations_.find(key);
+  // It may have ended at the same boundary.
+  if (it == generations_.end() || !IsLive(it->second.state)) return;
+  it->second.Give(turn.appended);
+  it->second.max_tokens = turn.max_tokens;
+  it->second.turns.push_back(turn);
 }
 
 void Observer::On(const StateChanged& event) {
@@ -134,8 +142,8 @@ void Observer::On(const StateChanged& event) {
   }
   CheckCause(event);
   generation.state = event.to;
-  if (event.to == State::kRunning && generation.block_count == 0) {
-    generation.block_count = generation.BlockCountNeeded(options_.block_tokens);
+  if (event.to == State::kRunning) {
+    generation.block_count = std::max(generation.block_count, generation.BlockCountNeeded(options_.block_tokens));
   }
   if (event.to == State::kPaused) {
     ++generation.pause_count;
@@ -159,7 +167,10 @@ void Observer::On(const StateChanged& event) {
 void Observer::CheckCause(const StateChanged& event) {
   const bool by_step = event.cause == Cause::kScheduler || event.cause == Cause::kStop ||
                        event.cause == Cause::kLength || event.cause == Cause::kError;
-  if (by_step != in_step_) violations_.Add(event.key, absl::StrCat("changes at a wrong time, by ", Name(event.cause)));
+  // At a boundary, one may give way to end a standstill.
+  const bool gives_way = !in_step_ && event.cause == Cause::kError && event.from == State::kPreempted;
+  if (by_step != in_step_ && !gives_way)
+    violations_.Add(event.key, absl::StrCat("changes at a wrong time, by ", Name(event.cause)));
   // Nothing but a batch makes it run.
   const bool in_batch = shares_.count(event.key) > 0;
   if (event.to == State::kRunning && !in_batch) violations_.Add(event.key, "is admitted without a token");
@@ -184,6 +195,8 @@ void Observer::On(const TokenSampled& event) {
     violations_.Add(event.key, "gets other logprobs than it asked for");
   }
   generation->tokens.push_back(event.token);
+  generation->context.push_back(event.token);
+  generation->is_given.push_back(false);
   generation->text += event.text;
   ++totals_.tokens;
 }
@@ -205,11 +218,10 @@ void Observer::On(const Progress& event) {
     violations_.Add(event.key, absl::StrCat("progresses by ", event.output_token_count, " output tokens"));
   }
   generation->prefilled_token_count += event.prefilled_token_count;
-  const int64_t prompt = static_cast<int64_t>(generation->spec.prompt.size());
-  if (generation->prefilled_token_count !=
-      std::min(prompt, generation->computed_token_count) - generation->cached_token_count) {
-    violations_.Add(event.key, absl::StrCat("has prefilled ", generation->prefilled_token_count, " tokens of ", prompt,
-                                            " with ", generation->computed_token_count, " computed"));
+  const int64_t expected = generation->GivenCount(generation->computed_token_count) - generation->cached_token_count;
+  if (generation->prefilled_token_count != expected) {
+    violations_.Add(event.key, absl::StrCat("has prefilled ", generation->prefilled_token_count, " tokens; ", expected,
+                                            " of those computed are prompt or appended"));
   }
 }
 
@@ -242,30 +254,21 @@ void Observer::CheckFinish(const ObservedGeneration& generation, const Generatio
                              info.finish_reason == FinishReason::kDeadline ||
                              info.finish_reason == FinishReason::kAborted;
   if (needs_message == info.error_message.empty()) violations_.Add(info.key, "finishes with a wrong message");
-  // Where there is output, all of the prompt was computed, and once.
-  if (!generation.tokens.empty() &&
-      info.usage.prefilled_token_count + info.usage.cached_token_count != info.usage.prompt_token_count) {
-    violations_.Add(info.key, "finishes with more or less prefilled than its prompt");
-  }
   CheckOutput(generation, info.finish_reason);
 }
 
 void Observer::CheckOutput(const ObservedGeneration& generation, FinishReason reason) {
   const bool by_itself = reason == FinishReason::kStop || reason == FinishReason::kLength;
-  const FakeOutput expected = ExpectedOutput(generation.spec, decoder_);
+  const int64_t count = static_cast<int64_t>(generation.tokens.size());
+  const FakeOutput expected = by_itself ? ExpectedOutput(generation.spec, decoder_, generation.turns)
+                                        : ExpectedOutput(generation.spec, decoder_, generation.turns, count);
+  if (generation.tokens != expected.tokens) violations_.Add(generation.key, "has other tokens than undisturbed");
+  if (generation.text != expected.text) violations_.Add(generation.key, "has other text than undisturbed");
   if (by_itself) {
     ++totals_.finished;
-    if (generation.tokens != expected.tokens) violations_.Add(generation.key, "has other tokens than undisturbed");
-    if (generation.text != expected.text) violations_.Add(generation.key, "has other text than undisturbed");
     if (reason != expected.reason) violations_.Add(generation.key, "finishes for another reason than undisturbed");
-    return;
-  }
-  // Strictly fewer: with all of them it would have finished by itself.
-  const bool is_prefix = generation.tokens.size() < expected.tokens.size() &&
-                         std::equal(generation.tokens.begin(), generation.tokens.end(), expected.tokens.begin());
-  if (!is_prefix) violations_.Add(generation.key, "has tokens that do not begin as undisturbed");
-  if (generation.text != TextOfPrefix(generation.tokens, decoder_)) {
-    violations_.Add(generation.key, "has text that is not that of its tokens");
+  } else if (expected.reason != FinishReason::kNone && !generation.spec.hold_on_stop) {
+    violations_.Add(generation.key, "has all of its tokens, and is cut short");
   }
 }
 
@@ -274,7 +277,8 @@ void Observer::CheckProgress() {
     const auto it = generations_.find(key);
     // A step or a row that failed has no results; its generations have ended.
     if (it == generations_.end() || !IsLive(it->second.state)) continue;
-    if (it->second.state != State::kRunning) violations_.Add(key, "was run and is not RUNNING");
+    const bool is_held = it->second.state == State::kPaused && it->second.spec.hold_on_stop;
+    if (it->second.state != State::kRunning && !is_held) violations_.Add(key, "was run and is not RUNNING");
     if (progress_.count(key) == 0) violations_.Add(key, "was run and does not say what it did");
     if (samples_.count(key) != sampled_.count(key)) violations_.Add(key, "was sampled and gets no token");
   }

@@ -45,6 +45,9 @@ class Observer {
 
   // A boundary's report; a step's, after its OnBatch().
   void OnBoundary(absl::Time now, const Report& report);
+
+  // After the boundary at which it was accepted.
+  void OnTurn(GenerationKey key, const FakeTurn& turn);
   void OnStep(absl::Time now, const Report& report);
 
   const ObservedGenerations& generations() const { return generations_; }

@@ -35,7 +35,8 @@ void OrderChecker::Classify() {
         break;
       case GenerationState::kQueued:
       case GenerationState::kPreempted:
-        if (generation.block_count == 0) entry.missing_blocks = generation.BlockCountNeeded(options_.block_tokens);
+        entry.missing_blocks =
+            std::max<int64_t>(0, generation.BlockCountNeeded(options_.block_tokens) - generation.block_count);
         (entry.share > 0 ? admitted_ : waiting_).push_back(entry);
         if (entry.share > 0) free_blocks_ -= entry.missing_blocks;
         break;

@@ -96,7 +96,12 @@ std::vector<Command> Storm::ContinueAll() {
   std::vector<Command> commands;
   for (const auto& [key, generation] : observer_.generations()) {
     if (generation.state != GenerationState::kPaused) continue;
-    commands.push_back(ContinueCommand{NextTicket(), {generation.id}});
+    // One that is held on stop would be so again.
+    if (generation.spec.hold_on_stop) {
+      commands.push_back(AbortCommand{NextTicket(), {generation.id}});
+    } else {
+      commands.push_back(ContinueCommand{NextTicket(), {generation.id}});
+    }
   }
   return commands;
 }
@@ -125,6 +130,7 @@ GenerationSpec Storm::RandomSpec() {
   if (random_.OneIn(timeout_period_)) spec.timeout = absl::Milliseconds(random_.Uniform(1, 300));
   constexpr OnDisconnect kActions[] = {OnDisconnect::kAbort, OnDisconnect::kContinue, OnDisconnect::kPause};
   spec.on_disconnect = kActions[random_.Index(3)];
+  spec.hold_on_stop = random_.OneIn(10);
   spec.tenant = std::string(kTenants[random_.Index(std::size(kTenants))]);
   spec.traffic_class = std::string(kClasses[random_.Index(std::size(kClasses))]);
   return spec;
@@ -213,7 +219,18 @@ Operation Storm::MakeVerb() {
     // Not by a selector: too few would be left.
     return AbortCommand{NextTicket(), RandomIds(), random_.OneIn(2) ? "" : "enough", std::nullopt, RandomCaller()};
   }
-  return ContinueCommand{NextTicket(), RandomIds(), RandomSelector(), RandomCaller()};
+  return random_.OneIn(3) ? MakeContinueWithMore()
+                          : ContinueCommand{NextTicket(), RandomIds(), RandomSelector(), RandomCaller()};
+}
+
+ContinueCommand Storm::MakeContinueWithMore() {
+  ContinueCommand command = {.ticket = NextTicket(), .ids = {RandomId()}, .caller = RandomCaller()};
+  for (int64_t n = random_.Uniform(0, 6); n > 0; --n) {
+    command.append.push_back(TokenId{static_cast<int32_t>(random_.Index(FakeTokenDecoder::kVocabularySize))});
+  }
+  if (!command.append.empty() && random_.OneIn(2)) command.append_id = absl::StrCat("turn-", random_.Uniform(0, 2));
+  if (random_.OneIn(2)) command.max_tokens = static_cast<int32_t>(random_.Uniform(1, options_.context_tokens / 2));
+  return command;
 }
 
 Command Storm::MakeApply() {

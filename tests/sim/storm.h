@@ -47,6 +47,7 @@ class Storm {
 
   EnqueueCommand MakeEnqueue();
   Operation MakeVerb();
+  ContinueCommand MakeContinueWithMore();
   Command MakeApply();
   Command MakeSession();
   Command MakeReader();

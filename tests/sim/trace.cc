@@ -40,7 +40,11 @@ std::string Line(const PreemptCommand& command) {
   return absl::StrCat("Preempt ", Targets(command), " lease=", absl::FormatDuration(command.lease.duration),
                       command.lease.on_expiry == OnLeaseExpiry::kAbort ? " then abort" : "");
 }
-std::string Line(const ContinueCommand& command) { return absl::StrCat("Continue ", Targets(command)); }
+std::string Line(const ContinueCommand& command) {
+  return absl::StrCat("Continue ", Targets(command), command.append.empty() ? "" : " append=", command.append.size(),
+                      command.append_id.empty() ? "" : " as ", command.append_id,
+                      " max_tokens=", command.max_tokens.value_or(0));
+}
 std::string Line(const AbortCommand& command) { return absl::StrCat("Abort ", Targets(command)); }
 std::string Line(const SetPriorityCommand& command) {
   return absl::StrCat("SetPriority ", Targets(command), " to ", command.priority);

@@ -34,6 +34,11 @@ void VerbOracle::OnBoundary(absl::Time now, const std::vector<Command>& commands
     std::visit([this](const auto& typed) { On(typed); }, command);
   }
   world_.FireTimers();
+  // Who gives way where everybody waits for blocks depends on blocks, which are not looked at here: only that it waits.
+  for (const Event& event : report.events) {
+    const auto* change = std::get_if<StateChanged>(&event);
+    if (change != nullptr && change->cause == Cause::kError) world_.EndStandstill(change->key);
+  }
   for (const Ticket ticket : snapshots_) CheckSnapshot(ticket);
   if (next_reply_ < report.replies.size()) violations_.Add("more replies than commands that have one");
   CheckEvents(report);
@@ -45,7 +50,8 @@ void VerbOracle::OnStep(absl::Time now, const ObservedGenerations& generations, 
   if (!report.replies.empty()) violations_.Add("a step replies to nobody");
   // In the order of the report, for that is the order in which the finished ones age.
   for (const Event& event : report.events) {
-    if (const auto* change = std::get_if<StateChanged>(&event)) world_.SetState(change->key, change->to, now);
+    if (const auto* change = std::get_if<StateChanged>(&event))
+      world_.SetState(change->key, change->to, change->cause, now);
   }
   for (const auto& [key, observed] : generations) {
     world_.SetComputed(key, static_cast<int64_t>(observed.tokens.size()), observed.computed_token_count > 0);
@@ -131,6 +137,9 @@ void VerbOracle::CheckInfo(const GenerationInfo& info, const ExpectedGeneration&
   if (info.usage.output_token_count != generation.output_token_count) {
     violations_.Add(key, absl::StrCat("is said to have ", info.usage.output_token_count, " tokens; it has ",
                                       generation.output_token_count));
+  }
+  if (info.usage.appended_token_count != generation.appended_token_count) {
+    violations_.Add(key, "is shown with more or less appended than it was given");
   }
   if (info.priority != generation.spec.priority) violations_.Add(key, "is shown with another priority");
   if (Comparable(info.pause) != Comparable(generation.pause)) violations_.Add(key, "is shown with another pause");

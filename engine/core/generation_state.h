@@ -14,10 +14,10 @@ namespace fermata {
 //   QUEUED     -> RUNNING     admitted by the scheduler
 //   RUNNING    -> PREEMPTED   displaced by the scheduler for a more urgent one; keeps its KV
 //   PREEMPTED  -> RUNNING     admitted again, by itself
-//   QUEUED, RUNNING, PREEMPTED -> PAUSED   Preempt; a disconnect that asks for it
-//   PAUSED     -> QUEUED      Continue, nothing computed yet
-//   PAUSED     -> PREEMPTED   Continue, has KV
-//   any live   -> FINISHED    stop, length, Abort, disconnect, timeout, error
+//   QUEUED, RUNNING, PREEMPTED -> PAUSED   Preempt; hold_on_stop; a disconnect that asks for it
+//   PAUSED     -> QUEUED      Continue, or its lease or session ended; nothing computed yet
+//   PAUSED     -> PREEMPTED   likewise; has KV
+//   any live   -> FINISHED    stop, length, Abort, disconnect, timeout, lease, error
 //
 // kNone is "does not exist yet"; it is never the state of a stored generation.
 enum class GenerationState { kNone, kQueued, kRunning, kPreempted, kPaused, kFinished };

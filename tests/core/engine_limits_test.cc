@@ -164,6 +164,23 @@ TEST(EngineLimitsTest, ADisconnectThatPausesWaitsForAReaderForTheLease) {
   EXPECT_THAT(info.error_message, HasSubstr("--disconnect_lease"));
 }
 
+// Judged in one go with what selects by state: the reader that comes ends the pause before that.
+TEST(EngineLimitsTest, AReaderThatComesInAnApplyEndsItsPauseForWhatFollows) {
+  EngineHarness engine;
+  engine.Enqueue("g", {.attach_reader = true, .on_disconnect = OnDisconnect::kPause});
+  engine.Step();
+  engine.Detach("g");
+  ASSERT_EQ(engine.State("g"), State::kPaused);
+  EnqueueCommand again = {.id = *GenerationId::Parse("g"), .body_digest = "body", .attach_reader = true};
+  PreemptCommand preempt = {.selector = Selector{.states = {State::kPaused}}};
+  ApplyCommand apply;
+  apply.operations = {again, preempt};
+  const Report report = engine.Boundary({apply});
+  ASSERT_EQ(report.replies.size(), 1u);
+  EXPECT_EQ(std::get<std::vector<OperationResult>>(report.replies[0].result).size(), 1u) << "nobody is paused any more";
+  EXPECT_EQ(engine.State("g"), State::kPreempted);
+}
+
 TEST(EngineLimitsTest, BothHoldsMustEndUnlessContinueEndsThem) {
   EngineHarness engine;
   engine.Enqueue("g", {.attach_reader = true, .on_disconnect = OnDisconnect::kPause});

@@ -1,6 +1,21 @@
 #include "kernels/cpu/cpu_kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace fermata::kernels {
+namespace {
+
+#if defined(__x86_64__)
+// clang 14 does not know "f16c" as a name of __builtin_cpu_supports. The system's part of the support is that of AVX2.
+bool HasF16c() {
+  unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
+}  // namespace
 
 absl::string_view Name(InstructionSet set) {
   switch (set) {
@@ -17,7 +32,7 @@ absl::string_view Name(InstructionSet set) {
 std::vector<InstructionSet> SupportedInstructionSets() {
   std::vector<InstructionSet> sets = {InstructionSet::kPlain};
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
     sets.push_back(InstructionSet::kAvx2);
   }
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&

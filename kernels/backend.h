@@ -75,6 +75,9 @@ class Backend {
   // Makes weights ready. `view` must outlive them: they may go on reading it. RESOURCE_EXHAUSTED if there is no memory.
   virtual absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) = 0;
 
+  // Whether weights go on reading the view that they were made from. If not, it may go when Prepare() is done.
+  virtual bool KeepsViews() const { return true; }
+
   // RESOURCE_EXHAUSTED if there is no memory. Contents are undefined.
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t float_count) = 0;
 
@@ -85,7 +88,8 @@ class Backend {
   // output[r] = row tokens[r] of `table`. `tokens` is host memory, read before this returns; output is [rows][columns].
   virtual void Embed(const Weights& table, absl::Span<const int32_t> tokens, float* output) = 0;
 
-  // output[r][i] = x[r][i] / sqrt(mean(x[r]^2) + epsilon) * weight[i]; x and output [rows][columns], not overlapping.
+  // output[r][i] = x[r][i] / sqrt(mean(x[r]^2) + epsilon) * weight[i]; x and output [rows][columns], the same or
+  // not overlapping.
   virtual void RmsNorm(const Weights& weight, float epsilon, const float* x, int32_t rows, float* output) = 0;
 
   // For each matrix w: its output[r][o] = sum over i of w[o][i] * x[r][i]; x [rows][columns], output [rows][w.rows].
@@ -110,6 +114,9 @@ class Backend {
 
   // gate[r][i] = silu(gate[r][i]) * up[r][i]; both [rows][size].
   virtual void SwiGlu(const float* up, int32_t rows, int32_t size, float* gate) = 0;
+
+  // x[r][i] += bias[i]; x [rows][bias.columns].
+  virtual void AddBias(const Weights& bias, int32_t rows, float* x) = 0;
 
   // x[i] += y[i].
   virtual void Add(const float* y, int64_t count, float* x) = 0;

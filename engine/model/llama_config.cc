@@ -4,21 +4,23 @@
 #include <cstring>
 #include <string>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace fermata {
 namespace {
 
-constexpr absl::string_view kFamily = "llama";
+constexpr absl::string_view kFamilies[] = {"llama", "qwen2", "qwen3"};
 constexpr int64_t kMaxSize = 1 << 24;  // of any dimension: so that no product of two overflows
 constexpr double kDefaultRopeBase = 10000.0;
 
 // Reads integers with a range, remembering the first error.
 class Reader {
  public:
-  explicit Reader(const GgufFile& file) : file_(file) {}
+  Reader(const GgufFile& file, absl::string_view family) : file_(file), family_(family) {}
 
-  std::string Key(absl::string_view name) const { return absl::StrCat(kFamily, ".", name); }
+  std::string Key(absl::string_view name) const { return absl::StrCat(family_, ".", name); }
 
   int32_t Int(absl::string_view name) {
     const absl::StatusOr<int64_t> value = file_.GetInt(Key(name));
@@ -60,6 +62,7 @@ class Reader {
   }
 
   const GgufFile& file_;
+  const std::string family_;
   absl::Status status_;
 };
 
@@ -111,11 +114,16 @@ std::vector<float> RopeFrequencies(const GgufFile& file, int32_t head_size, Read
 absl::StatusOr<LlamaConfig> ReadLlamaConfig(const GgufFile& file, int32_t vocabulary_size) {
   const absl::StatusOr<std::string> family = file.GetString("general.architecture");
   if (!family.ok()) return family.status();
-  if (*family != kFamily) {
-    return absl::UnimplementedError(absl::StrCat(file.path(), ": family \"", *family, "\" is not served; llama is"));
+  if (!absl::c_linear_search(kFamilies, *family)) {
+    return absl::UnimplementedError(absl::StrCat(file.path(), ": family \"", *family, "\" is not served; ",
+                                                 absl::StrJoin(kFamilies, ", "), " are"));
   }
-  Reader reader(file);
+  Reader reader(file, *family);
   LlamaConfig config;
+  config.attention_biases = *family == "qwen2";
+  config.head_norms = *family == "qwen3";
+  // Conversion to GGUF reorders the rows of llamas alone.
+  config.rope_halves = *family != "llama";
   config.layer_count = reader.Int("block_count");
   config.embedding_size = reader.Int("embedding_length");
   config.feed_forward_size = reader.Int("feed_forward_length");
@@ -131,6 +139,12 @@ absl::StatusOr<LlamaConfig> ReadLlamaConfig(const GgufFile& file, int32_t vocabu
   reader.Require(reader.IntOr("rope.dimension_count", config.head_size) == config.head_size,
                  "rope.dimension_count is not the size of a head: not served");
   if (!reader.status().ok()) return reader.status();
+  const int64_t context = file.GetInt(reader.Key("context_length")).value_or(0);
+  const int64_t window = file.GetInt(reader.Key("attention.sliding_window")).value_or(0);
+  if (window > 0 && window < context) {
+    return absl::UnimplementedError(absl::StrCat(file.path(), ": attention in a sliding window of ", window,
+                                                 " tokens, less than the context of ", context, ", is not served"));
+  }
   config.rope_frequencies = RopeFrequencies(file, config.head_size, reader);
   if (!reader.status().ok()) return reader.status();
   return config;

@@ -1,4 +1,4 @@
-// The shape of a model of the llama family.
+// The shape of a model of the llama family: llama and mistral, qwen2 (biases), qwen3 (norms over heads).
 
 #ifndef FERMATA_ENGINE_MODEL_LLAMA_CONFIG_H_
 #define FERMATA_ENGINE_MODEL_LLAMA_CONFIG_H_
@@ -20,6 +20,13 @@ struct LlamaConfig {
   int32_t feed_forward_size = 0;
   int32_t vocabulary_size = 0;
   float norm_epsilon = 0;
+  bool attention_biases = false;  // added to queries, keys and values
+  bool head_norms = false;        // RMS norms over each head of queries and of keys, before rope
+
+  // Whether the weights are made for rope that pairs element i of a head with i + head_size / 2. The kernels pair 2i
+  // with 2i + 1: rows of queries and keys are put in that order at load, which changes no score, for both sides of each
+  // dot product are permuted alike.
+  bool rope_halves = false;
 
   // [head_size / 2]: how far pair i of a head is turned from one position to the next, rope scaling included.
   std::vector<float> rope_frequencies;
@@ -27,8 +34,9 @@ struct LlamaConfig {
   int64_t kv_floats_per_token() const { return int64_t{2} * layer_count * kv_head_count * head_size; }
 };
 
-// Reads and checks the metadata. INVALID_ARGUMENT or NOT_FOUND naming the key, UNIMPLEMENTED for another family or a
-// kind of rope scaling that is not served (linear is, and Llama 3's, which files carry as a tensor of factors).
+// Reads and checks the metadata. INVALID_ARGUMENT or NOT_FOUND naming the key, UNIMPLEMENTED for another family
+// (served: llama, under which mistral is written, qwen2, qwen3) or a kind of rope scaling that is not served (linear
+// is, and Llama 3's, which files carry as a tensor of factors).
 absl::StatusOr<LlamaConfig> ReadLlamaConfig(const GgufFile& file, int32_t vocabulary_size);
 
 }  // namespace fermata

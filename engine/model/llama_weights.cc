@@ -1,12 +1,11 @@
 #include "engine/model/llama_weights.h"
 
+#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 
 namespace fermata {
 namespace {
@@ -32,67 +31,88 @@ std::optional<kernels::WeightType> WeightTypeOf(TensorType type) {
   }
 }
 
-// Takes tensors out of a file one by one, remembering the first error and what was taken.
+// Moves pairs of elements that lie half a head apart beside each other: row 2i of a head is its old row i, row 2i + 1
+// its old row i + half. `row_bytes` of each row.
+void PairRows(const uint8_t* from, int64_t heads, int64_t head_size, int64_t row_bytes, uint8_t* to) {
+  const int64_t half = head_size / 2;
+  for (int64_t h = 0; h < heads; ++h) {
+    for (int64_t i = 0; i < head_size; ++i) {
+      const int64_t old_row = h * head_size + i / 2 + (i % 2) * half;
+      std::memcpy(to + (h * head_size + i) * row_bytes, from + old_row * row_bytes, row_bytes);
+    }
+  }
+}
+
+// Takes tensors out of a source one by one, remembering the first error.
 class Loader {
  public:
-  Loader(const GgufFile& file, kernels::Backend& backend) : file_(file), backend_(backend) {}
+  // Storage of tensors that the device goes on reading is put into `storage`.
+  Loader(WeightSource& source, kernels::Backend& backend, std::vector<std::shared_ptr<const void>>& storage)
+      : source_(source), backend_(backend), storage_(storage) {}
 
-  // Null after an error.
-  std::unique_ptr<kernels::Weights> Matrix(const std::string& name, int64_t rows, int64_t columns) {
-    return Take(name, {columns, rows});
+  // Null after an error. `paired_head` above 0: rows (elements of a vector) are of heads of that size, and are paired.
+  std::unique_ptr<kernels::Weights> Matrix(const std::string& name, int64_t rows, int64_t columns,
+                                           int64_t paired_head = 0) {
+    return Take(name, {rows, columns}, paired_head);
   }
-  std::unique_ptr<kernels::Weights> Vector(const std::string& name, int64_t size) { return Take(name, {size}); }
+  std::unique_ptr<kernels::Weights> Vector(const std::string& name, int64_t size, int64_t paired_head = 0) {
+    return Take(name, {size}, paired_head);
+  }
 
-  bool Has(absl::string_view name) const { return file_.FindTensor(name) != nullptr; }
+  bool Has(absl::string_view name) const { return source_.Has(name); }
 
-  // Rope factors are read by the configuration.
   absl::Status Finish() {
     if (!status_.ok()) return status_;
-    taken_.insert("rope_freqs.weight");
-    for (const GgufTensor& tensor : file_.tensors()) {
-      if (!taken_.contains(tensor.name)) {
-        return absl::UnimplementedError(absl::StrCat(file_.path(), ": tensor \"", tensor.name,
-                                                     "\" is not known: this kind of llama is not served"));
-      }
-    }
-    return absl::OkStatus();
+    const std::vector<std::string> rest = source_.NotTaken();
+    if (rest.empty()) return absl::OkStatus();
+    return absl::UnimplementedError(
+        absl::StrCat(source_.path(), ": tensor \"", rest[0], "\" is not known: this kind of model is not served"));
   }
 
   bool ok() const { return status_.ok(); }
 
  private:
-  std::unique_ptr<kernels::Weights> Take(const std::string& name, const std::vector<int64_t>& shape) {
+  std::unique_ptr<kernels::Weights> Take(const std::string& name, const std::vector<int64_t>& shape,
+                                         int64_t paired_head) {
     if (!status_.ok()) return nullptr;
-    absl::StatusOr<std::unique_ptr<kernels::Weights>> weights = TryTake(name, shape);
+    absl::StatusOr<std::unique_ptr<kernels::Weights>> weights = TryTake(name, shape, paired_head);
     status_ = weights.status();
     if (!status_.ok()) return nullptr;
-    taken_.insert(name);
     return *std::move(weights);
   }
 
-  absl::StatusOr<std::unique_ptr<kernels::Weights>> TryTake(const std::string& name,
-                                                            const std::vector<int64_t>& shape) {
-    const GgufTensor* tensor = file_.FindTensor(name);
-    if (tensor == nullptr) return absl::NotFoundError(absl::StrCat(file_.path(), ": tensor \"", name, "\" is missing"));
-    if (tensor->shape != shape) {
-      return absl::InvalidArgumentError(absl::StrCat(file_.path(), ": tensor \"", name, "\" has shape [",
-                                                     absl::StrJoin(tensor->shape, ", "), "], wanted is [",
-                                                     absl::StrJoin(shape, ", "), "]"));
-    }
+  absl::StatusOr<std::unique_ptr<kernels::Weights>> TryTake(const std::string& name, const std::vector<int64_t>& shape,
+                                                            int64_t paired_head) {
+    absl::StatusOr<HostTensor> tensor = source_.Take(name, shape);
+    if (!tensor.ok()) return tensor.status();
     const std::optional<kernels::WeightType> type = WeightTypeOf(tensor->type);
     if (!type.has_value()) {
       return absl::UnimplementedError(
-          absl::StrCat(file_.path(), ": tensor \"", name, "\" has type ", InfoOf(tensor->type).name,
+          absl::StrCat(source_.path(), ": tensor \"", name, "\" has type ", InfoOf(tensor->type).name,
                        ", which is not served yet; F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q6_K are"));
     }
-    return backend_.Prepare(
-        {.type = *type, .rows = shape.size() > 1 ? shape[1] : 1, .columns = shape[0], .data = tensor->data.data()});
+    kernels::WeightView view = {.type = *type, .rows = 1, .columns = shape.back(), .data = tensor->data};
+    if (shape.size() > 1) view.rows = shape[0];
+    if (paired_head > 0) {
+      const bool vector = shape.size() == 1;
+      if (vector && kernels::InfoOf(*type).block_elements > 1) {
+        return absl::UnimplementedError(absl::StrCat(source_.path(), ": vector \"", name, "\" is quantised"));
+      }
+      const int64_t row_bytes = vector ? kernels::InfoOf(*type).block_bytes : view.row_bytes();
+      const auto paired = std::make_shared<std::vector<uint8_t>>(shape[0] * row_bytes);
+      PairRows(view.data, shape[0] / paired_head, paired_head, row_bytes, paired->data());
+      view.data = paired->data();
+      tensor->owner = paired;
+    }
+    absl::StatusOr<std::unique_ptr<kernels::Weights>> weights = backend_.Prepare(view);
+    if (weights.ok() && tensor->owner != nullptr && backend_.KeepsViews()) storage_.push_back(tensor->owner);
+    return weights;
   }
 
-  const GgufFile& file_;
+  WeightSource& source_;
   kernels::Backend& backend_;
+  std::vector<std::shared_ptr<const void>>& storage_;
   absl::Status status_;
-  absl::flat_hash_set<std::string> taken_;
 };
 
 LlamaLayer LoadLayer(const LlamaConfig& config, int32_t index, Loader& loader) {
@@ -100,12 +120,23 @@ LlamaLayer LoadLayer(const LlamaConfig& config, int32_t index, Loader& loader) {
   const int64_t query = int64_t{config.head_count} * config.head_size;
   const int64_t key = int64_t{config.kv_head_count} * config.head_size;
   const int64_t feed_forward = config.feed_forward_size;
+  const int64_t paired_head = config.rope_halves ? config.head_size : 0;
   const auto name = [index](absl::string_view part) { return absl::StrCat("blk.", index, ".", part, ".weight"); };
+  const auto bias = [index](absl::string_view part) { return absl::StrCat("blk.", index, ".", part, ".bias"); };
   LlamaLayer layer;
   layer.attention_norm = loader.Vector(name("attn_norm"), embedding);
-  layer.query = loader.Matrix(name("attn_q"), query, embedding);
-  layer.key = loader.Matrix(name("attn_k"), key, embedding);
+  layer.query = loader.Matrix(name("attn_q"), query, embedding, paired_head);
+  layer.key = loader.Matrix(name("attn_k"), key, embedding, paired_head);
   layer.value = loader.Matrix(name("attn_v"), key, embedding);
+  if (config.attention_biases) {
+    layer.query_bias = loader.Vector(bias("attn_q"), query, paired_head);
+    layer.key_bias = loader.Vector(bias("attn_k"), key, paired_head);
+    layer.value_bias = loader.Vector(bias("attn_v"), key);
+  }
+  if (config.head_norms) {
+    layer.query_norm = loader.Vector(name("attn_q_norm"), config.head_size, paired_head);
+    layer.key_norm = loader.Vector(name("attn_k_norm"), config.head_size, paired_head);
+  }
   layer.attention_output = loader.Matrix(name("attn_output"), embedding, query);
   layer.feed_forward_norm = loader.Vector(name("ffn_norm"), embedding);
   layer.gate = loader.Matrix(name("ffn_gate"), feed_forward, embedding);
@@ -116,10 +147,10 @@ LlamaLayer LoadLayer(const LlamaConfig& config, int32_t index, Loader& loader) {
 
 }  // namespace
 
-absl::StatusOr<LlamaWeights> LoadLlamaWeights(const GgufFile& file, const LlamaConfig& config,
+absl::StatusOr<LlamaWeights> LoadLlamaWeights(WeightSource& source, const LlamaConfig& config,
                                               kernels::Backend& backend) {
-  Loader loader(file, backend);
   LlamaWeights weights;
+  Loader loader(source, backend, weights.storage);
   weights.token_embedding = loader.Matrix("token_embd.weight", config.vocabulary_size, config.embedding_size);
   weights.output_norm = loader.Vector("output_norm.weight", config.embedding_size);
   if (loader.Has("output.weight")) {
@@ -130,7 +161,7 @@ absl::StatusOr<LlamaWeights> LoadLlamaWeights(const GgufFile& file, const LlamaC
   }
   const absl::Status status = loader.Finish();
   if (!status.ok()) return status;
-  return weights;
+  return absl::StatusOr<LlamaWeights>(std::move(weights));
 }
 
 }  // namespace fermata

@@ -11,6 +11,7 @@
 #include "engine/model/gguf_file.h"
 #include "engine/model/gguf_model_info.h"
 #include "engine/model/gguf_tokenizer.h"
+#include "engine/model/gguf_weights.h"
 #include "engine/model/llama_config.h"
 #include "engine/model/llama_weights.h"
 #include "engine/model/transformer.h"
@@ -95,7 +96,8 @@ absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options) {
   parts->file = *std::move(file);
   parts->backend = *std::move(backend);
   parts->config = *std::move(config);
-  absl::StatusOr<LlamaWeights> weights = LoadLlamaWeights(*parts->file, parts->config, *parts->backend);
+  GgufWeights source(*parts->file);
+  absl::StatusOr<LlamaWeights> weights = LoadLlamaWeights(source, parts->config, *parts->backend);
   if (!weights.ok()) return weights.status();
   parts->weights = *std::move(weights);
 

@@ -23,6 +23,10 @@ constexpr char kLlamaBpe[] =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+// As llama-bpe, but digits one by one: the model's own definition (Qwen2's tokenizer.json).
+constexpr char kQwen2[] = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+                          R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
 struct MatchDataDeleter {
   void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
 };
@@ -79,9 +83,11 @@ absl::StatusOr<std::unique_ptr<Pretokenizer>> Pretokenizer::ByName(absl::string_
     expressions = {kDigits, kGpt2};
   } else if (name == "llama-bpe") {
     expressions = {kLlamaBpe};
+  } else if (name == "qwen2") {
+    expressions = {kQwen2};
   } else {
     return absl::UnimplementedError(
-        absl::StrCat("pre-tokenizer \"", name, "\" is not served; gpt-2, smollm and llama-bpe are"));
+        absl::StrCat("pre-tokenizer \"", name, "\" is not served; gpt-2, smollm, llama-bpe and qwen2 are"));
   }
   std::unique_ptr<Pretokenizer> pretokenizer(new Pretokenizer);
   for (const char* expression : expressions) pretokenizer->patterns_.push_back(std::make_unique<Pattern>(expression));

@@ -16,7 +16,7 @@ namespace fermata {
 // them. Immutable; all methods may be called from any thread.
 class Pretokenizer {
  public:
-  // By the name that model files give: "gpt-2", "smollm", "llama-bpe". UNIMPLEMENTED for others.
+  // By the name that model files give: "gpt-2", "smollm", "llama-bpe", "qwen2". UNIMPLEMENTED for others.
   static absl::StatusOr<std::unique_ptr<Pretokenizer>> ByName(absl::string_view name);
 
   ~Pretokenizer();

@@ -67,6 +67,17 @@ void Transformer::AttentionBlock(const LlamaLayer& layer, int32_t index, absl::S
   backend_.MatMul(
       {{layer.query.get(), query_->data()}, {layer.key.get(), key_->data()}, {layer.value.get(), value_->data()}},
       normed_->data(), rows);
+  if (layer.query_bias != nullptr) {
+    backend_.AddBias(*layer.query_bias, rows, query_->data());
+    backend_.AddBias(*layer.key_bias, rows, key_->data());
+    backend_.AddBias(*layer.value_bias, rows, value_->data());
+  }
+  if (layer.query_norm != nullptr) {
+    // Each head is a row of its own.
+    backend_.RmsNorm(*layer.query_norm, config_.norm_epsilon, query_->data(), rows * config_.head_count,
+                     query_->data());
+    backend_.RmsNorm(*layer.key_norm, config_.norm_epsilon, key_->data(), rows * config_.kv_head_count, key_->data());
+  }
   backend_.RopeAndStore(segments, index, config_.head_count, config_.rope_frequencies.data(), query_->data(),
                         key_->data(), value_->data());
   backend_.Attention(segments, index, config_.head_count, query_->data(), attention_->data());

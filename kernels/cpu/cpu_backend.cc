@@ -263,6 +263,13 @@ void CpuBackend::SwiGlu(const float* up, int32_t rows, int32_t size, float* gate
   });
 }
 
+void CpuBackend::AddBias(const Weights& bias, int32_t rows, float* x) {
+  const std::vector<float>& values = CpuWeights::From(bias).vector();
+  for (int32_t r = 0; r < rows; ++r) {
+    for (const float value : values) *x++ += value;
+  }
+}
+
 void CpuBackend::Add(const float* y, int64_t count, float* x) {
   for (int64_t i = 0; i < count; ++i) x[i] += y[i];
 }

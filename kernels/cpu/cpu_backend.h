@@ -46,6 +46,7 @@ class CpuBackend : public Backend {
   void Attention(absl::Span<const Segment> segments, int32_t layer, int32_t head_count, const float* q,
                  float* output) override;
   void SwiGlu(const float* up, int32_t rows, int32_t size, float* gate) override;
+  void AddBias(const Weights& bias, int32_t rows, float* x) override;
   void Add(const float* y, int64_t count, float* x) override;
   void GatherRows(const float* x, absl::Span<const int32_t> indices, int32_t size, float* output) override;
   absl::Status Synchronize() override { return absl::OkStatus(); }

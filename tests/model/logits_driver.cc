@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/model/gguf_tokenizer.h"
+#include "engine/model/gguf_weights.h"
 #include "glog/logging.h"
 
 namespace fermata {
@@ -15,13 +16,18 @@ T Must(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
+LlamaWeights LoadWeights(const GgufFile& file, const LlamaConfig& config, kernels::Backend& backend) {
+  GgufWeights source(file);
+  return Must(LoadLlamaWeights(source, config, backend));
+}
+
 }  // namespace
 
 LogitsDriver::LogitsDriver(const std::string& path, const kernels::CpuBackendOptions& backend_options)
     : file_(Must(GgufFile::Open(path))),
       config_(Must(ReadLlamaConfig(*file_, Must(MakeTokenizer(*file_))->vocabulary_size()))),
       backend_(backend_options),
-      weights_(Must(LoadLlamaWeights(*file_, config_, backend_))),
+      weights_(LoadWeights(*file_, config_, backend_)),
       transformer_(Must(Transformer::Create(config_, weights_, backend_, kMaxRows, /*max_outputs=*/kMaxRows))) {
   const absl::Status kv = backend_.AllocateKv({.block_count = kBlockCount,
                                                .block_tokens = kBlockTokens,

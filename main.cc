@@ -119,6 +119,7 @@ void EndAtOnceOnSignal() {
 int Serve(ServerOptions options) {
   absl::StatusOr<LoadedModel> model =
       LoadModel({.path = options.model_path,
+                 .dummy_weights = options.dummy_weights,
                  .threads = options.threads,
                  .cpu_kernels = options.exact_cpu_kernels ? CpuKernels::kExact : CpuKernels::kFast});
   if (!model.ok()) return Fail(model.status(), kExitError);

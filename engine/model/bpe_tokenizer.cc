@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<BpeTokenizer>> BpeTokenizer::Create(const BpeVoca
   absl::StatusOr<std::unique_ptr<Pretokenizer>> pretokenizer = Pretokenizer::ByName(vocabulary.pretokenizer);
   if (!pretokenizer.ok()) return pretokenizer.status();
   tokenizer->pretokenizer_ = *std::move(pretokenizer);
-  tokenizer->whole_words_first_ = vocabulary.pretokenizer == "llama-bpe";
+  tokenizer->whole_words_first_ = vocabulary.whole_words_first;
   absl::Status status = tokenizer->AddTokens(vocabulary);
   if (status.ok()) status = tokenizer->AddMerges(vocabulary);
   if (status.ok()) status = tokenizer->AddEnds(vocabulary);

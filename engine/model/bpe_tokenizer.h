@@ -29,6 +29,7 @@ struct BpeVocabulary {
   std::vector<TokenKind> kinds;     // as many as tokens
   std::vector<std::string> merges;  // "left right", in order of rank
   std::string pretokenizer;         // a name that Pretokenizer knows
+  bool whole_words_first = false;   // a word that is a token is that token, whatever the merges say
   std::optional<TokenId> bos;       // begins a text, if add_bos
   bool add_bos = false;
   std::vector<TokenId> end_of_generation;  // besides those that are known by their spelling

@@ -71,6 +71,7 @@ absl::StatusOr<std::unique_ptr<BpeTokenizer>> MakeTokenizer(const GgufFile& file
   absl::StatusOr<BpeVocabulary> vocabulary = ReadVocabulary(file);
   if (!vocabulary.ok()) return vocabulary.status();
   vocabulary->pretokenizer = *pretokenizer;
+  vocabulary->whole_words_first = *pretokenizer == "llama-bpe";
   // Where the file is silent, what the family does: Llama 3 begins every text with its mark.
   vocabulary->add_bos = file.GetBool("tokenizer.ggml.add_bos_token").value_or(*pretokenizer == "llama-bpe");
   absl::StatusOr<std::unique_ptr<BpeTokenizer>> tokenizer = BpeTokenizer::Create(*vocabulary);

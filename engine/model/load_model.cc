@@ -1,6 +1,8 @@
 #include "engine/model/load_model.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -12,10 +14,12 @@
 #include "engine/model/gguf_model_info.h"
 #include "engine/model/gguf_tokenizer.h"
 #include "engine/model/gguf_weights.h"
+#include "engine/model/hf_folder.h"
 #include "engine/model/llama_config.h"
 #include "engine/model/llama_weights.h"
 #include "engine/model/transformer.h"
 #include "engine/model/transformer_runner.h"
+#include "engine/model/weight_source.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_kernels.h"
 
@@ -24,7 +28,8 @@ namespace {
 
 // What a runner borrows, in the order in which it must go.
 struct Parts {
-  std::unique_ptr<GgufFile> file;
+  std::unique_ptr<GgufFile> file;  // null for a folder
+  std::unique_ptr<WeightSource> source;
   std::unique_ptr<kernels::Backend> backend;
   LlamaConfig config;
   LlamaWeights weights;
@@ -66,22 +71,40 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> MakeRunner(const std::shared_ptr<Pa
                                              outputs);
 }
 
-// Leaves the template null, and says why, if there is none or it is not known.
-void AddChatTemplate(const GgufFile& file, LoadedModel& model) {
-  const absl::StatusOr<std::string> jinja = file.GetString("tokenizer.chat_template");
-  if (!jinja.ok()) {
+// Leaves the template null, and says why, if there is none (`jinja` is empty) or it is not known.
+void AddChatTemplate(const std::string& jinja, LoadedModel& model) {
+  if (jinja.empty()) {
     model.chat_template_status = absl::UnimplementedError("the model has no chat template");
     return;
   }
-  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = RecogniseChatTemplate(*jinja);
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = RecogniseChatTemplate(jinja);
   model.chat_template_status = chat_template.status();
   if (chat_template.ok()) model.chat_template = *std::move(chat_template);
   model.info.has_chat_template = model.chat_template != nullptr;
 }
 
-}  // namespace
+// Prepares the weights of parts->source, and puts all together.
+absl::StatusOr<LoadedModel> Assemble(const ModelOptions& options, const std::shared_ptr<Parts>& parts, ModelInfo info,
+                                     std::unique_ptr<Tokenizer> tokenizer, const std::string& jinja) {
+  absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = MakeBackend(options);
+  if (!backend.ok()) return backend.status();
+  parts->backend = *std::move(backend);
+  absl::StatusOr<LlamaWeights> weights = LoadLlamaWeights(*parts->source, parts->config, *parts->backend);
+  if (!weights.ok()) return weights.status();
+  parts->weights = *std::move(weights);
 
-absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options) {
+  LoadedModel model;
+  model.info = std::move(info);
+  AddChatTemplate(jinja, model);
+  model.tokenizer = std::move(tokenizer);
+  model.kv_bytes_per_token = parts->config.kv_floats_per_token() * static_cast<int64_t>(sizeof(float));
+  model.make_runner = [parts](int32_t block_count, int32_t block_tokens, int32_t max_step_tokens, int32_t max_rows) {
+    return MakeRunner(parts, block_count, block_tokens, max_step_tokens, max_rows);
+  };
+  return absl::StatusOr<LoadedModel>(std::move(model));
+}
+
+absl::StatusOr<LoadedModel> LoadGguf(const ModelOptions& options) {
   absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufFile::Open(options.path);
   if (!file.ok()) return file.status();
   absl::StatusOr<std::unique_ptr<BpeTokenizer>> tokenizer = MakeTokenizer(**file);
@@ -90,26 +113,32 @@ absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options) {
   if (!info.ok()) return info.status();
   absl::StatusOr<LlamaConfig> config = ReadLlamaConfig(**file, (*tokenizer)->vocabulary_size());
   if (!config.ok()) return config.status();
-  absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = MakeBackend(options);
-  if (!backend.ok()) return backend.status();
   const auto parts = std::make_shared<Parts>();
   parts->file = *std::move(file);
-  parts->backend = *std::move(backend);
+  parts->source = std::make_unique<GgufWeights>(*parts->file);
   parts->config = *std::move(config);
-  GgufWeights source(*parts->file);
-  absl::StatusOr<LlamaWeights> weights = LoadLlamaWeights(source, parts->config, *parts->backend);
-  if (!weights.ok()) return weights.status();
-  parts->weights = *std::move(weights);
+  const std::string jinja = parts->file->GetString("tokenizer.chat_template").value_or("");
+  return Assemble(options, parts, *std::move(info), *std::move(tokenizer), jinja);
+}
 
-  LoadedModel model;
-  model.info = *std::move(info);
-  AddChatTemplate(*parts->file, model);
-  model.tokenizer = *std::move(tokenizer);
-  model.kv_bytes_per_token = parts->config.kv_floats_per_token() * static_cast<int64_t>(sizeof(float));
-  model.make_runner = [parts](int32_t block_count, int32_t block_tokens, int32_t max_step_tokens, int32_t max_rows) {
-    return MakeRunner(parts, block_count, block_tokens, max_step_tokens, max_rows);
-  };
-  return model;
+absl::StatusOr<LoadedModel> LoadFolder(const ModelOptions& options) {
+  absl::StatusOr<HfModel> folder = OpenHfFolder(options.path, options.dummy_weights);
+  if (!folder.ok()) return folder.status();
+  const auto parts = std::make_shared<Parts>();
+  parts->source = std::move(folder->source);
+  parts->config = std::move(folder->config);
+  return Assemble(options, parts, std::move(folder->info), std::move(folder->tokenizer), folder->chat_template);
+}
+
+}  // namespace
+
+absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options) {
+  std::error_code error;  // whatever it is, opening the file will tell
+  if (std::filesystem::is_directory(options.path, error)) return LoadFolder(options);
+  if (options.dummy_weights) {
+    return absl::InvalidArgumentError(absl::StrCat(options.path, ": made-up weights need a folder with a config.json"));
+  }
+  return LoadGguf(options);
 }
 
 }  // namespace fermata

@@ -1,4 +1,4 @@
-// Opens a model file and makes everything that the server needs of it.
+// Opens a model, in a file or a folder, and makes everything that the server needs of it.
 
 #ifndef FERMATA_ENGINE_MODEL_LOAD_MODEL_H_
 #define FERMATA_ENGINE_MODEL_LOAD_MODEL_H_
@@ -24,8 +24,9 @@ enum class CpuKernels {
 };
 
 struct ModelOptions {
-  std::string path;     // a .gguf file
-  int32_t threads = 0;  // 0: as many as there are cores
+  std::string path;            // a .gguf file, or a folder with config.json and safetensors
+  bool dummy_weights = false;  // of a folder: its config.json is enough, weights are made up
+  int32_t threads = 0;         // 0: as many as there are cores
   CpuKernels cpu_kernels = CpuKernels::kFast;
 
   // For the fast kernels: "plain", "avx2" or "avx512-vnni"; empty: the best that this machine has. All give the same
@@ -48,7 +49,7 @@ struct LoadedModel {
       make_runner;
 };
 
-// NOT_FOUND, INVALID_ARGUMENT (not a GGUF file, truncated, inconsistent; instructions that this machine lacks) or
+// NOT_FOUND, INVALID_ARGUMENT (not a model, truncated, inconsistent; instructions that this machine lacks) or
 // UNIMPLEMENTED (a type, family, pre-tokenizer or version that is not served yet), each naming the file and what is
 // wrong. Never crashes on what the file holds.
 absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options);

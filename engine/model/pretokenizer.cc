@@ -94,6 +94,13 @@ absl::StatusOr<std::unique_ptr<Pretokenizer>> Pretokenizer::ByName(absl::string_
   return pretokenizer;
 }
 
+absl::string_view Pretokenizer::NameOfRegex(absl::string_view regex) {
+  if (regex == kGpt2) return "gpt-2";
+  if (regex == kLlamaBpe) return "llama-bpe";
+  if (regex == kQwen2) return "qwen2";
+  return "";
+}
+
 absl::StatusOr<std::vector<absl::string_view>> Pretokenizer::Split(absl::string_view text) const {
   std::vector<absl::string_view> pieces = {text};
   for (const std::unique_ptr<Pattern>& pattern : patterns_) {

@@ -19,6 +19,9 @@ class Pretokenizer {
   // By the name that model files give: "gpt-2", "smollm", "llama-bpe", "qwen2". UNIMPLEMENTED for others.
   static absl::StatusOr<std::unique_ptr<Pretokenizer>> ByName(absl::string_view name);
 
+  // The name of the one whose expression is `regex`, as a tokenizer.json spells it; empty if none is.
+  static absl::string_view NameOfRegex(absl::string_view regex);
+
   ~Pretokenizer();
   Pretokenizer(const Pretokenizer&) = delete;
   Pretokenizer& operator=(const Pretokenizer&) = delete;

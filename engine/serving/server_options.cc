@@ -72,12 +72,6 @@ absl::Status SetBackend(const std::string& value, ServerOptions&) {
   return Bad(value, "cpu");
 }
 
-absl::Status SetLoad(const std::string& value, ServerOptions&) {
-  if (value == "file") return absl::OkStatus();
-  if (value == "dummy") return absl::InvalidArgumentError("is dummy, which is not served yet; use file");
-  return Bad(value, "file");
-}
-
 // NAME,max_running=N,max_kv_blocks=N,reserved=N,max_queued=N: what is not there has no cap.
 absl::Status AddClass(const std::string& value, ServerOptions& options) {
   const std::vector<std::string> parts = absl::StrSplit(value, ',');
@@ -119,12 +113,13 @@ absl::Status SetLogLevel(const std::string& value, ServerOptions& options) {
 std::vector<Flag> BehaviourFlags() {
   using O = ServerOptions;
   return {
-      {"model", "FILE", "a .gguf file; needed",
+      {"model", "PATH", "a .gguf file, or a folder with config.json and safetensors; needed",
        [](const std::string& v, O& o) {
          o.model_path = v;
          return absl::OkStatus();
        }},
-      {"load", "file", "where weights come from", SetLoad},
+      {"load", "file|dummy", "dummy: weights are made up from a folder's config.json, for benchmarks; default file",
+       Choice([](O& o) -> bool& { return o.dummy_weights; }, "file", false, "dummy", true)},
       {"backend", "cpu", "what computes", SetBackend},
       {"cpu_kernels", "fast|exact", "exact: float32 throughout, the reference; default fast",
        Choice([](O& o) -> bool& { return o.exact_cpu_kernels; }, "fast", false, "exact", true)},
@@ -218,7 +213,8 @@ bool IsLoopback(absl::string_view address) {
 }
 
 absl::Status Check(const ServerOptions& options) {
-  if (options.model_path.empty()) return absl::InvalidArgumentError("--model is needed: the path of a .gguf file");
+  if (options.model_path.empty())
+    return absl::InvalidArgumentError("--model is needed: the path of a .gguf file or of a safetensors folder");
   for (const std::string& address : options.control_addresses) {
     if (IsLoopback(address) || options.allow_insecure_control) continue;
     return absl::InvalidArgumentError(

@@ -17,7 +17,8 @@ namespace fermata {
 struct ServerOptions {
   bool help = false;  // only the text is wanted
 
-  std::string model_path;          // a .gguf file
+  std::string model_path;          // a .gguf file, or a folder with config.json and safetensors
+  bool dummy_weights = false;      // --load=dummy: made up, for benchmarks
   int32_t threads = 0;             // that compute; 0: as many as there are cores
   bool exact_cpu_kernels = false;  // the float32 reference instead of the fast ones
 

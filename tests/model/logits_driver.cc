@@ -1,10 +1,13 @@
 #include "tests/model/logits_driver.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "engine/model/gguf_tokenizer.h"
 #include "engine/model/gguf_weights.h"
+#include "engine/model/hf_config.h"
+#include "engine/model/safetensors_weights.h"
 #include "glog/logging.h"
 
 namespace fermata {
@@ -16,18 +19,31 @@ T Must(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
-LlamaWeights LoadWeights(const GgufFile& file, const LlamaConfig& config, kernels::Backend& backend) {
-  GgufWeights source(file);
-  return Must(LoadLlamaWeights(source, config, backend));
-}
-
 }  // namespace
 
+LogitsDriver::Opened LogitsDriver::Open(const std::string& path) {
+  Opened opened;
+  if (std::filesystem::is_directory(path)) {
+    HfConfig config = Must(ReadHfConfig(path));
+    opened.source = Must(SafetensorsWeights::Open(path, config.tied));
+    opened.config = std::move(config.llama);
+    return opened;
+  }
+  opened.file = Must(GgufFile::Open(path));
+  opened.source = std::make_unique<GgufWeights>(*opened.file);
+  opened.config = Must(ReadLlamaConfig(*opened.file, Must(MakeTokenizer(*opened.file))->vocabulary_size()));
+  return opened;
+}
+
 LogitsDriver::LogitsDriver(const std::string& path, const kernels::CpuBackendOptions& backend_options)
-    : file_(Must(GgufFile::Open(path))),
-      config_(Must(ReadLlamaConfig(*file_, Must(MakeTokenizer(*file_))->vocabulary_size()))),
+    : LogitsDriver(Open(path), backend_options) {}
+
+LogitsDriver::LogitsDriver(Opened opened, const kernels::CpuBackendOptions& backend_options)
+    : file_(std::move(opened.file)),
+      source_(std::move(opened.source)),
+      config_(std::move(opened.config)),
       backend_(backend_options),
-      weights_(LoadWeights(*file_, config_, backend_)),
+      weights_(Must(LoadLlamaWeights(*source_, config_, backend_))),
       transformer_(Must(Transformer::Create(config_, weights_, backend_, kMaxRows, /*max_outputs=*/kMaxRows))) {
   const absl::Status kv = backend_.AllocateKv({.block_count = kBlockCount,
                                                .block_tokens = kBlockTokens,

@@ -12,6 +12,7 @@
 #include "engine/model/llama_config.h"
 #include "engine/model/llama_weights.h"
 #include "engine/model/transformer.h"
+#include "engine/model/weight_source.h"
 #include "kernels/cpu/cpu_backend.h"
 
 namespace fermata {
@@ -27,7 +28,7 @@ struct ForcedSequence {
 
 class LogitsDriver {
  public:
-  // Fails the test if the model cannot be loaded.
+  // A .gguf file, or a folder with config.json and safetensors. Fails the test if the model cannot be loaded.
   LogitsDriver(const std::string& path, const kernels::CpuBackendOptions& backend_options);
 
   // Its blocks come from the far end of the pool, backwards, so that neighbours are not in order.
@@ -42,10 +43,20 @@ class LogitsDriver {
   static constexpr int32_t kMaxRows = 256;
 
  private:
+  struct Opened {
+    std::unique_ptr<GgufFile> file;
+    std::unique_ptr<WeightSource> source;
+    LlamaConfig config;
+  };
+
+  static Opened Open(const std::string& path);
+  LogitsDriver(Opened opened, const kernels::CpuBackendOptions& backend_options);
+
   static constexpr int32_t kBlockTokens = 16;
   static constexpr int32_t kBlockCount = 512;
 
-  std::unique_ptr<GgufFile> file_;
+  std::unique_ptr<GgufFile> file_;  // null for a folder
+  std::unique_ptr<WeightSource> source_;
   LlamaConfig config_;
   kernels::CpuBackend backend_;
   LlamaWeights weights_;

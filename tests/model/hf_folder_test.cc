@@ -193,7 +193,7 @@ TEST_F(HfFolderTest, ChangedBytesNeverCrash) {
       WriteBytes(path, changed);
       const absl::Status status = Load();
       ++(status.ok() ? loaded : refused);
-      if (!status.ok()) EXPECT_FALSE(status.message().empty());
+      EXPECT_EQ(status.ok(), status.message().empty());
     }
     WriteBytes(path, bytes);
   }

@@ -14,14 +14,17 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "control/control_service.h"
 #include "engine/model/load_model.h"
+#include "engine/model/model_fingerprint.h"
 #include "engine/runtime/available_memory.h"
 #include "engine/runtime/clock.h"
 #include "engine/runtime/engine_runtime.h"
 #include "engine/runtime/engine_sizing.h"
+#include "engine/runtime/kv_tiers.h"
 #include "engine/runtime/step_calibration.h"
 #include "engine/serving/engine_collector.h"
 #include "engine/serving/inference_service.h"
@@ -82,11 +85,26 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> FitEngine(const LoadedModel& model,
   return runner;
 }
 
+absl::StatusOr<KvTiers> OpenTiers(ModelRunner& runner, ServerOptions& options) {
+  KvTierOptions tiers = {
+      .host_bytes = options.kv_host_bytes, .disk_dir = options.kv_disk_dir, .disk_bytes = options.kv_disk_bytes};
+  if (!tiers.disk_dir.empty()) {
+    const absl::StatusOr<std::string> model = ModelFingerprint(options.model_path);
+    if (!model.ok()) return model.status();
+    // What the blocks look like, too.
+    tiers.fingerprint = absl::StrCat("model=", *model, " backend=cpu block_tokens=", options.engine.block_tokens,
+                                     " block_bytes=", runner.kv_block_bytes());
+  }
+  return OpenKvTiers(tiers, runner, options.engine);
+}
+
 void LogStart(const LoadedModel& model, const EngineOptions& engine) {
   LOG(INFO) << "model " << model.info.name << " (" << model.info.family << ", " << model.info.quantization << ", "
             << model.info.parameter_count / 1000000 << "M parameters), context " << engine.context_tokens
             << " tokens, KV pool " << engine.block_count << " blocks of " << engine.block_tokens << " tokens, step "
             << engine.step_tokens << " tokens, at most " << engine.max_running << " running";
+  if (engine.host_block_count > 0) LOG(INFO) << "host tier: " << engine.host_block_count << " blocks of KV";
+  if (engine.disk_block_count > 0) LOG(INFO) << "disk tier: " << engine.disk_block_count << " blocks of KV";
   if (model.chat_template == nullptr) LOG(WARNING) << "no chat prompts: " << model.chat_template_status.message();
   if (engine.policy == SchedulePolicy::kFcfs) LOG(WARNING) << "--policy=fcfs: priorities are kept, but do not order";
 }
@@ -126,6 +144,8 @@ int Serve(ServerOptions options) {
   const MonotonicClock clock;
   absl::StatusOr<std::unique_ptr<ModelRunner>> runner = FitEngine(*model, clock, options);
   if (!runner.ok()) return Fail(runner.status(), kExitError);
+  absl::StatusOr<KvTiers> tiers = OpenTiers(**runner, options);
+  if (!tiers.ok()) return Fail(tiers.status(), kExitError);
   options.engine.first_revision = absl::ToUnixMicros(clock.Now());
   const absl::Status valid = options.engine.Validate();
   if (!valid.ok()) return Fail(valid, kExitWrongFlags);
@@ -136,7 +156,8 @@ int Serve(ServerOptions options) {
                           .chat_template = model->chat_template.get(),
                           .chat_template_status = model->chat_template_status};
   Metrics metrics;
-  EngineRuntime runtime({.engine = options.engine, .observer = &metrics}, *model->tokenizer, *std::move(runner), clock);
+  EngineRuntime runtime({.engine = options.engine, .observer = &metrics, .tiers = *std::move(tiers)}, *model->tokenizer,
+                        *std::move(runner), clock);
   InferenceService inference_service(runtime, text, {.min_priority = options.data_min_priority});
   ControlService control_service(runtime, text);
   absl::StatusOr<std::unique_ptr<Listener>> data = Listener::Start({options.data_address}, inference_service);
@@ -161,7 +182,8 @@ int Serve(ServerOptions options) {
   (*control)->SetServing(false);
   runtime.Drain();
   const bool drained = runtime.AwaitDrained(options.drain_timeout);
-  LOG(INFO) << (drained ? "drained" : "the rest is aborted");
+  LOG(INFO) << (drained ? "drained" : "the drain has lasted long enough")
+            << (options.kv_disk_dir.empty() ? ", the rest is aborted" : ", the rest is parked on disk");
   runtime.Shutdown("the server has ended");
   // One span of grace for both.
   const absl::Time end = clock.Now() + kStreamGrace;

@@ -14,14 +14,31 @@ void FillLimits(const EngineOptions& options, v1::Engine::Limits* limits) {
   limits->set_block_token_count(options.block_tokens);
 }
 
-void FillPool(const EngineInfo& info, v1::Engine::KvPool* pool) {
-  pool->set_tier(v1::KvTier::DEVICE);
+// Not for a tier that is not configured.
+void AddPool(v1::KvTier::Tier tier, const KvPoolInfo& info, v1::Engine* engine) {
+  if (info.block_count == 0) return;
+  v1::Engine::KvPool* pool = engine->add_kv_pools();
+  pool->set_tier(tier);
   pool->set_total_count(info.block_count);
-  pool->set_free_count(info.block_free_count);
-  pool->set_running_count(info.block_running_count);
-  pool->set_preempted_count(info.block_preempted_count);
-  pool->set_paused_count(info.block_paused_count);
-  pool->set_cached_count(info.block_cached_count);
+  pool->set_free_count(info.free_count);
+  pool->set_running_count(info.running_count);
+  pool->set_preempted_count(info.preempted_count);
+  pool->set_paused_count(info.paused_count);
+  pool->set_cached_count(info.cached_count);
+  pool->set_moving_count(info.moving_count);
+}
+
+void AddMoves(const EngineInfo& info, v1::Engine::Totals* totals) {
+  for (int from = 0; from < kKvTierCount; ++from) {
+    for (int to = 0; to < kKvTierCount; ++to) {
+      if (info.kv_move_total[from][to] == 0) continue;
+      v1::Engine::KvMoveCount* moves = totals->add_kv_moves();
+      moves->set_from(ToProto(static_cast<KvTier>(from)));
+      moves->set_to(ToProto(static_cast<KvTier>(to)));
+      moves->set_count(info.kv_move_total[from][to]);
+    }
+  }
+  totals->set_failed_kv_move_count(info.kv_move_failed_total);
 }
 
 void FillTotals(const EngineInfo& info, v1::Engine::Totals* totals) {
@@ -31,6 +48,7 @@ void FillTotals(const EngineInfo& info, v1::Engine::Totals* totals) {
   totals->set_output_token_count(info.output_token_total);
   totals->set_preemption_count(info.preemption_total);
   totals->set_pause_count(info.pause_total);
+  AddMoves(info, totals);
 }
 
 }  // namespace
@@ -42,7 +60,9 @@ void ToProto(const EngineInfo& info, const EngineRuntime& runtime, absl::string_
   proto->set_backend("cpu");
   proto->set_version(kVersion);
   FillLimits(runtime.options(), proto->mutable_limits());
-  FillPool(info, proto->add_kv_pools());
+  AddPool(v1::KvTier::DEVICE, info.device, proto);
+  AddPool(v1::KvTier::HOST, info.host, proto);
+  AddPool(v1::KvTier::DISK, info.disk, proto);
   v1::Engine::StateCounts* counts = proto->mutable_state_counts();
   counts->set_queued_count(count(GenerationState::kQueued));
   counts->set_running_count(count(GenerationState::kRunning));

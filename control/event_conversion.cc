@@ -28,6 +28,15 @@ void Fill(const PriorityChanged& change, v1::Event* proto) {
   proto->mutable_priority_change()->set_priority(change.priority);
 }
 
+void Fill(const KvMoved& moved, v1::Event* proto) {
+  v1::Event::KvMove* to = proto->mutable_kv_move();
+  to->set_from(ToProto(moved.from));
+  to->set_to(ToProto(moved.to));
+  to->set_block_count(moved.block_count);
+  ToProto(moved.kv_blocks, to->mutable_kv_blocks());
+  to->set_error_message(moved.error);
+}
+
 }  // namespace
 
 bool ToProto(const WatchedBatch& batch, const WatchFilter& filter, v1::EventBatch* proto) {

@@ -69,14 +69,16 @@ absl::StatusOr<Lease> ToLease(const Request& request) {
   }
 }
 
-absl::Status CheckTier(v1::KvTier::Tier tier) {
+absl::StatusOr<KvTier> ToTier(v1::KvTier::Tier tier) {
   switch (tier) {
     case v1::KvTier::KV_TIER_UNSPECIFIED:
-      return absl::OkStatus();
+      return KvTier::kNone;
     case v1::KvTier::DEVICE:
+      return KvTier::kDevice;
     case v1::KvTier::HOST:
+      return KvTier::kHost;
     case v1::KvTier::DISK:
-      return NotServedYet("tier");
+      return KvTier::kDisk;
     default:
       return absl::InvalidArgumentError(
           absl::StrCat("tier is ", static_cast<int>(tier), "; allowed is DEVICE, HOST or DISK"));
@@ -198,8 +200,10 @@ absl::StatusOr<EnqueueCommand> ToCommand(const v1::EnqueueRequest& request, cons
 
 absl::StatusOr<PreemptCommand> ToCommand(const v1::PreemptRequest& request) {
   PreemptCommand command;
-  absl::Status status = CheckTier(request.tier());
-  if (status.ok()) status = FillTargets(request, command);
+  const absl::StatusOr<KvTier> tier = ToTier(request.tier());
+  if (!tier.ok()) return tier.status();
+  command.tier = *tier;
+  absl::Status status = FillTargets(request, command);
   if (status.ok()) status = CheckReason(request.reason());
   if (!status.ok()) return status;
   const absl::StatusOr<Lease> lease = ToLease(request);

@@ -10,6 +10,7 @@
 #ifndef FERMATA_KERNELS_BACKEND_H_
 #define FERMATA_KERNELS_BACKEND_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -84,6 +85,16 @@ class Backend {
   // The KV cache that the operations below use. Called once. RESOURCE_EXHAUSTED, with the numbers, if there is no
   // memory.
   virtual absl::Status AllocateKv(const KvShape& shape) = 0;
+
+  // Copies one block of the cache, all layers, to or from memory of the host: kv_block_bytes() there. Any thread,
+  // beside everything else, for blocks that no other operation touches meanwhile. Returns when it is done.
+  struct KvBlockCopy {
+    int32_t block;
+    std::byte* host;
+  };
+  virtual int64_t kv_block_bytes() const = 0;
+  virtual absl::Status CopyKvToHost(absl::Span<const KvBlockCopy> copies) = 0;
+  virtual absl::Status CopyKvFromHost(absl::Span<const KvBlockCopy> copies) = 0;
 
   // output[r] = row tokens[r] of `table`. `tokens` is host memory, read before this returns; output is [rows][columns].
   virtual void Embed(const Weights& table, absl::Span<const int32_t> tokens, float* output) = 0;

@@ -5,7 +5,7 @@
 namespace fermata {
 
 BlockPool::BlockPool(int32_t block_count) {
-  FERMATA_CHECK(block_count >= 1);
+  FERMATA_CHECK(block_count >= 0);
   is_free_.resize(block_count, true);
   free_.reserve(block_count);
   // Highest first, so that the first one dealt is block 0.

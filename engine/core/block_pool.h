@@ -1,5 +1,5 @@
-// The free list of the KV cache's device pool. Deals in block ids and counts alone: who holds a block, and what is in
-// it, is known elsewhere.
+// The free list of a pool of KV blocks: the device's, the host's. Deals in block ids and counts alone: who holds a
+// block, and what is in it, is known elsewhere.
 
 #ifndef FERMATA_ENGINE_CORE_BLOCK_POOL_H_
 #define FERMATA_ENGINE_CORE_BLOCK_POOL_H_
@@ -15,7 +15,7 @@ namespace fermata {
 // Deterministic: the same calls give the same ids. One thread.
 class BlockPool {
  public:
-  // REQUIRES: block_count >= 1.
+  // REQUIRES: block_count >= 0.
   explicit BlockPool(int32_t block_count);
 
   int32_t block_count() const { return static_cast<int32_t>(is_free_.size()); }

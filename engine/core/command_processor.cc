@@ -11,10 +11,18 @@
 #include "absl/strings/str_cat.h"
 #include "engine/core/apply_judge.h"
 #include "engine/core/check.h"
+#include "engine/core/unpark.h"
 #include "engine/core/verb_rules.h"
 
 namespace fermata {
 namespace {
+
+// Whether another process can go on with it from what is on disk.
+bool IsOnDisk(const Generation& generation) {
+  const HeldKv& kv = generation.kv;
+  return generation.state() == GenerationState::kPaused && kv.has_file &&
+         (kv.tier == KvTier::kDisk || generation.computed_token_count == 0);
+}
 
 bool Matches(const Generation& generation, const ListGenerationsCommand& filter) {
   return (filter.states.empty() || absl::c_linear_search(filter.states, generation.state())) &&
@@ -141,6 +149,7 @@ void CommandProcessor::Do(PreemptCommand& command, std::vector<OperationResult>*
                       command.caller.session_id == generation.pause.session_id;
     if (!owns) hold.lease = Lease();
     life_cycle_.HoldByControl(generation, hold);
+    if (command.tier != KvTier::kNone) life_cycle_.SendTo(generation, command.tier);
   });
 }
 
@@ -277,12 +286,16 @@ void CommandProcessor::On(ListGenerationsCommand& command) {
 
 void CommandProcessor::On(GetEngineCommand& command) {
   EngineInfo info = state_.counters;
-  info.block_count = state_.pool.block_count();
-  info.block_free_count = state_.pool.free_count();
-  info.block_cached_count = state_.cache.unused_count();
-  info.block_running_count += state_.cache.count(KvUse::kRunning);
-  info.block_preempted_count += state_.cache.count(KvUse::kWaiting);
-  info.block_paused_count += state_.cache.count(KvUse::kPaused);
+  info.device.block_count = state_.pool.block_count();
+  info.device.free_count = state_.pool.free_count();
+  info.device.cached_count = state_.cache.unused_count();
+  info.device.running_count += state_.cache.count(KvUse::kRunning);
+  info.device.preempted_count += state_.cache.count(KvUse::kWaiting);
+  info.device.paused_count += state_.cache.count(KvUse::kPaused);
+  info.host.block_count = state_.host_pool.block_count();
+  info.host.free_count = state_.host_pool.free_count();
+  info.disk.block_count = state_.options.disk_block_count;
+  info.disk.free_count = state_.options.disk_block_count - state_.disk_used_count;
   info.step = state_.journal.step();
   state_.journal.Record(Reply{.ticket = command.ticket, .result = info});
 }
@@ -314,9 +327,32 @@ void CommandProcessor::On(DrainCommand&) { state_.counters.draining = true; }
 void CommandProcessor::On(AbortAllCommand& command) {
   // Finishing leaves the table as it is: what is finished is forgotten at the end of the boundary.
   for (const auto& [key, generation] : state_.table.all()) {
-    if (!generation->live()) continue;
+    if (!generation->live() || (command.keep_parked && IsOnDisk(*generation))) continue;
     life_cycle_.Finish(*generation, FinishReason::kAborted, Cause::kDrain, command.reason);
   }
+}
+
+void CommandProcessor::On(ParkAllCommand& command) {
+  for (const auto& [key, generation] : state_.table.all()) {
+    if (!generation->live()) continue;
+    life_cycle_.HoldByControl(*generation, {.reason = command.reason});
+    if (!IsOnDisk(*generation)) life_cycle_.SendTo(*generation, KvTier::kDisk);
+  }
+}
+
+void CommandProcessor::On(KvMoveDone& command) { ladder_.OnDone(command); }
+
+void CommandProcessor::On(RestoreCommand& command) {
+  ParkedGeneration& parked = command.parked;
+  if (state_.table.Find(parked.id) != nullptr) return;
+  Generation& generation = state_.table.Insert(parked.id);
+  if (!parked.session_id.empty()) {
+    state_.sessions.Expect(parked.session_id, parked.session_ttl, state_.journal.now());
+  }
+  const ControlHold hold = {parked.pause_reason, {parked.lease, parked.on_lease_expiry}, parked.session_id};
+  Unpark(std::move(parked), &generation);
+  life_cycle_.Restore(generation, hold, command.block_count);
+  TellAgain(generation, state_.decoder, state_.journal);
 }
 
 }  // namespace fermata

@@ -10,6 +10,7 @@
 #include "engine/core/commands.h"
 #include "engine/core/engine_state.h"
 #include "engine/core/generation.h"
+#include "engine/core/kv_ladder.h"
 #include "engine/core/life_cycle.h"
 
 namespace fermata {
@@ -18,7 +19,8 @@ namespace fermata {
 class CommandProcessor {
  public:
   // Borrows both; they must outlive this.
-  CommandProcessor(EngineState& state, LifeCycle& life_cycle) : state_(state), life_cycle_(life_cycle) {}
+  CommandProcessor(EngineState& state, LifeCycle& life_cycle, KvLadder& ladder)
+      : state_(state), life_cycle_(life_cycle), ladder_(ladder) {}
 
   // Applies one command, whole. O(the ids it names), O(kMaxScanned) for a list, O(all) for a
   // selector and for AbortAll.
@@ -48,6 +50,9 @@ class CommandProcessor {
   void On(SnapshotCommand& command);
   void On(DrainCommand& command);
   void On(AbortAllCommand& command);
+  void On(KvMoveDone& command);
+  void On(RestoreCommand& command);
+  void On(ParkAllCommand& command);
 
   template <typename Verb>
   void OnVerb(Verb& command);
@@ -87,6 +92,7 @@ class CommandProcessor {
 
   EngineState& state_;
   LifeCycle& life_cycle_;
+  KvLadder& ladder_;
   std::vector<Ticket> snapshots_;  // to be answered at the end of the boundary
 };
 

@@ -16,6 +16,8 @@
 #include "engine/core/generation_spec.h"
 #include "engine/core/generation_state.h"
 #include "engine/core/ids.h"
+#include "engine/core/kv_move.h"
+#include "engine/core/parked_generation.h"
 
 namespace fermata {
 
@@ -62,10 +64,13 @@ struct EnqueueCommand {
 
 // Holds generations until Continue. On a paused one: stays paused and stays its owner's (a pause by disconnect becomes
 // one by control too); a lease that is not infinite is set anew, if the caller is an operator or the owner.
+// With a `tier` the KV goes there as soon as there is room: Generation's kv_blocks and a KvMoved say when it has.
+// FAILED_PRECONDITION, and nothing has changed, for a tier that is not configured.
 struct PreemptCommand {
   Ticket ticket{};
   std::vector<GenerationId> ids;
   std::string reason;
+  KvTier tier = KvTier::kNone;  // kNone: it stays where it is, until somebody else needs the room
   Lease lease = {};
   std::optional<Selector> selector = std::nullopt;  // instead of ids; below likewise
   Caller caller = {};
@@ -188,12 +193,32 @@ struct DrainCommand {};
 // Finishes everything that lives with ABORTED and this reason: the end of a drain. Has no reply.
 struct AbortAllCommand {
   std::string reason;
+  bool keep_parked = false;  // but for what is paused on the disk tier, which another process can go on with
 };
 
-using Command = std::variant<EnqueueCommand, PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand,
-                             ApplyCommand, OpenSessionCommand, KeepSessionAliveCommand, CloseSessionCommand,
-                             AttachCommand, DetachCommand, GetGenerationCommand, ListGenerationsCommand,
-                             GetEngineCommand, SnapshotCommand, DrainCommand, AbortAllCommand>;
+// A move of the Report is over. Not OK: nothing was written that counts, and what was read is as it was. Has no reply.
+struct KvMoveDone {
+  KvMoveId id = kNoMove;
+  absl::Status status;
+};
+
+// A generation that was found in a file becomes PAUSED under its id, with `block_count` blocks of KV there. Ignored if
+// the id is taken. Its output is told again, for those who attach; logprobs are not. Has no reply.
+struct RestoreCommand {
+  ParkedGeneration parked;
+  int64_t block_count = 0;
+};
+
+// Pauses everything that lives, and sends all KV to the disk: the end of a drain, before AbortAll. Has no reply.
+struct ParkAllCommand {
+  std::string reason;
+};
+
+using Command =
+    std::variant<EnqueueCommand, PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand, ApplyCommand,
+                 OpenSessionCommand, KeepSessionAliveCommand, CloseSessionCommand, AttachCommand, DetachCommand,
+                 GetGenerationCommand, ListGenerationsCommand, GetEngineCommand, SnapshotCommand, DrainCommand,
+                 AbortAllCommand, KvMoveDone, RestoreCommand, ParkAllCommand>;
 
 // The outcome for one id: the generation as it now is, or an error.
 struct OperationResult {
@@ -214,16 +239,26 @@ struct SessionInfo {
   absl::Duration ttl;
 };
 
+// The blocks of one tier, by use; the uses add up to block_count.
+struct KvPoolInfo {
+  int64_t block_count = 0;
+  int64_t free_count = 0;
+  int64_t cached_count = 0;   // held by the prefix cache alone; given up when somebody needs the room
+  int64_t running_count = 0;  // held by RUNNING, those reserved included; the others likewise
+  int64_t preempted_count = 0;
+  int64_t paused_count = 0;
+  int64_t moving_count = 0;  // of generations that have ended: free when the copy under way is done
+};
+
 // The engine's counters; kept up to date as things happen, never counted up on demand.
 struct EngineInfo {
   int64_t count_by_state[kGenerationStateCount] = {};  // indexed by GenerationState; kNone is 0
   int64_t finished_total = 0;                          // ever, those no longer kept included
-  int64_t block_count = 0;
-  int64_t block_free_count = 0;
-  int64_t block_cached_count = 0;   // held by the prefix cache alone; given up when somebody needs the room
-  int64_t block_running_count = 0;  // held by RUNNING, those reserved included; the others likewise
-  int64_t block_paused_count = 0;
-  int64_t block_preempted_count = 0;
+  KvPoolInfo device;
+  KvPoolInfo host;  // block_count is 0 for a tier that is not configured
+  KvPoolInfo disk;  // a file counts for its generation's state, wherever the KV is now
+  int64_t kv_move_total[kKvTierCount][kKvTierCount] = {};  // moves done, [from][to], by KvTier
+  int64_t kv_move_failed_total = 0;
   int64_t prefilled_token_total = 0;
   int64_t recomputed_token_total = 0;
   int64_t output_token_total = 0;

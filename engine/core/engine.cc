@@ -9,7 +9,9 @@
 #include "engine/core/command_processor.h"
 #include "engine/core/engine_state.h"
 #include "engine/core/invariant_checker.h"
+#include "engine/core/kv_ladder.h"
 #include "engine/core/life_cycle.h"
+#include "engine/core/residency.h"
 #include "engine/core/scheduler.h"
 #include "engine/core/step_results.h"
 
@@ -19,9 +21,11 @@ class Engine::Impl {
  public:
   Impl(const EngineOptions& options, const TokenDecoder& decoder)
       : state_(options, decoder),
-        life_cycle_(state_),
-        commands_(state_, life_cycle_),
+        residency_(state_),
+        life_cycle_(state_, residency_),
         scheduler_(state_, life_cycle_),
+        ladder_(state_, residency_, life_cycle_, scheduler_),
+        commands_(state_, life_cycle_, ladder_),
         results_(state_, life_cycle_) {}
 
   void Boundary(absl::Time now, std::vector<Command> commands) {
@@ -30,6 +34,7 @@ class Engine::Impl {
     for (Command& command : commands) commands_.Apply(std::move(command));
     // After the commands, so that whoever renews in time wins.
     FireTimers(now);
+    ladder_.Plan();
     BreakStandstill();
     commands_.AnswerSnapshots();
     Forget(now);
@@ -70,13 +75,17 @@ class Engine::Impl {
   // Generations that were given more to do hold blocks while they wait for others. Where that keeps everybody waiting,
   // the least urgent of them gives way: the head of the order always makes progress.
   void BreakStandstill() {
-    while (!scheduler_.HasWork()) {
+    // What is on its way may change that.
+    while (state_.moves.empty() && !scheduler_.HasWork()) {
       Generation* victim = scheduler_.LeastUrgentWaitingHolder();
       if (victim == nullptr) return;
-      life_cycle_.Finish(*victim, FinishReason::kError, Cause::kError,
-                         absl::StrCat("it waits for more KV blocks, and so does everybody else: the device pool "
-                                      "(--kv_bytes) has ",
-                                      state_.pool.block_count()));
+      life_cycle_.Finish(
+          *victim, FinishReason::kError, Cause::kError,
+          absl::StrCat("it waits for more KV blocks, and so does everybody else: the device pool "
+                       "(--kv_bytes) has ",
+                       state_.pool.block_count(), ", the host's (--kv_host_bytes) ", state_.host_pool.block_count(),
+                       ", the disk (--kv_disk_bytes) ", state_.options.disk_block_count));
+      ladder_.Plan();
     }
   }
 
@@ -125,9 +134,11 @@ class Engine::Impl {
   }
 
   EngineState state_;
+  Residency residency_;
   LifeCycle life_cycle_;
-  CommandProcessor commands_;
   Scheduler scheduler_;
+  KvLadder ladder_;
+  CommandProcessor commands_;
   StepResults results_;
   const Batch* prepared_ = nullptr;  // the step being run
   StepOutput output_;                // of RunStep(); kept for its memory
@@ -162,8 +173,11 @@ bool Engine::HasWork() const { return impl_->scheduler().HasWork(); }
 
 absl::Time Engine::NextTimer() const {
   const EngineState& state = impl_->state();
-  return std::min({state.timers.next(), state.sessions.next_expiry(), state.table.next_forget_time()});
+  const absl::Time retry = state.disk_retry_time > state.journal.now() ? state.disk_retry_time : absl::InfiniteFuture();
+  return std::min({state.timers.next(), state.sessions.next_expiry(), state.table.next_forget_time(), retry});
 }
+
+int64_t Engine::move_count() const { return static_cast<int64_t>(impl_->state().moves.size()); }
 
 int64_t Engine::active_count() const { return impl_->state().active_count(); }
 

@@ -60,6 +60,9 @@ class Engine {
   // When the next timer is due: call Boundary() by then, even without commands. InfiniteFuture: never.
   absl::Time NextTimer() const;
 
+  // Moves of KV that are under way.
+  int64_t move_count() const;
+
   // Live generations that are not paused: 0 means that a drain is done.
   int64_t active_count() const;
 

@@ -63,9 +63,11 @@ struct EngineOptions {
   absl::Duration finished_age = absl::Minutes(10);  // and for how long
 
   // Performance.
-  int32_t block_tokens = 16;   // tokens in one KV block
-  int32_t block_count = 1024;  // blocks in the device pool
-  int32_t step_tokens = 2048;  // tokens computed in one step, over all generations
+  int32_t block_tokens = 16;     // tokens in one KV block
+  int32_t block_count = 1024;    // blocks in the device pool
+  int32_t host_block_count = 0;  // in the host's pool; 0: there is no such tier
+  int64_t disk_block_count = 0;  // in files; 0 likewise
+  int32_t step_tokens = 2048;    // tokens computed in one step, over all generations
 
   // Revisions start here, so that they never repeat over restarts: the process's start time in microseconds.
   int64_t first_revision = 1;

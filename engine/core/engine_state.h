@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "engine/core/block_pool.h"
@@ -16,6 +19,7 @@
 #include "engine/core/generation_state.h"
 #include "engine/core/generation_table.h"
 #include "engine/core/journal.h"
+#include "engine/core/kv_move.h"
 #include "engine/core/prefix_cache.h"
 #include "engine/core/session_table.h"
 #include "engine/core/timer_queue.h"
@@ -27,12 +31,29 @@ namespace fermata {
 struct ClassState {
   GenerationQueue lacking;  // QUEUED or PREEMPTED, without all the blocks that they need
   GenerationQueue ready;    // QUEUED or PREEMPTED, with them
+  GenerationQueue parked;   // PREEMPTED, with KV on another tier than the device, and not on its way back
   int64_t queued_count = 0;
   int64_t running_count = 0;
   int64_t block_count = 0;  // that they hold
 };
 
-// Passive. Who writes: LifeCycle the queues, the pool and the timers, and what
+// Those that are PAUSED and not moving; the first is the first to give way.
+using RestingSet = absl::btree_set<std::pair<int64_t, Generation*>>;
+
+// A move of KV that is under way.
+struct MoveRecord {
+  Generation* generation = nullptr;  // null: it has ended meanwhile, and what follows is what it has left
+  KvTier from = KvTier::kNone;
+  KvTier to = KvTier::kNone;
+  int64_t block_count = 0;    // with KV
+  int64_t freeing_count = 0;  // blocks of the device that will be free by it
+  bool cancelled = false;     // its outcome is not wanted any more
+  GenerationId generation_id;
+  HeldKv left = {};
+  KvUse left_use = KvUse::kPaused;
+};
+
+// Passive. Who writes: Residency the queues, pools, moves and counts of blocks; LifeCycle the timers, and what
 // sessions hold; CommandProcessor the table's new entries and
 // `draining`; `counters` whoever makes the change that is counted.
 struct EngineState {
@@ -41,6 +62,7 @@ struct EngineState {
         decoder(decoder),
         table(options.max_finished, options.finished_age),
         pool(options.block_count),
+        host_pool(options.host_block_count),
         cache(options.block_tokens),
         sessions(options.first_revision),
         journal(options.first_revision) {
@@ -53,16 +75,32 @@ struct EngineState {
   GenerationTable table;
   std::vector<ClassState> classes;  // by Generation::class_index
   GenerationQueue running;
+  GenerationQueue returning;        // PREEMPTED, with KV on its way back to the device
+  GenerationQueue waiting_holders;  // PREEMPTED, with KV on the device
   BlockPool pool;
+  BlockPool host_pool;
+  int64_t disk_used_count = 0;  // blocks in files, and of moves on their way there
   PrefixCache cache;
   TimerQueue timers;
   SessionTable sessions;
   Journal journal;
 
+  absl::btree_map<KvMoveId, MoveRecord> moves;
+  KvMoveId last_move = kNoMove;
+  int64_t leaving_block_count = 0;                    // of the device: free once those moves are done
+  absl::Time disk_retry_time = absl::InfinitePast();  // after a failure nothing is written before it
+  RestingSet resting_by_tier[kKvTierCount];           // by where they are
+  RestingSet wanting_by_tier[kKvTierCount];           // by where they were asked to go
+  int64_t next_rest_tick = 0;
+
   int64_t waiting_count = 0;  // QUEUED and PREEMPTED
 
   // Without step and revision, which the journal knows.
   EngineInfo counters;
+
+  RestingSet& resting(KvTier tier) { return resting_by_tier[static_cast<int>(tier)]; }
+  RestingSet& wanting(KvTier tier) { return wanting_by_tier[static_cast<int>(tier)]; }
+  bool has_tiers() const { return options.host_block_count > 0 || options.disk_block_count > 0; }
 
   int64_t& count(GenerationState state) { return counters.count_by_state[static_cast<int>(state)]; }
   int64_t count(GenerationState state) const { return counters.count_by_state[static_cast<int>(state)]; }
@@ -83,6 +121,13 @@ struct EngineState {
                        SaltOf(generation.spec));
   }
 
+  // The cached blocks that are twins of what `generation` has computed.
+  std::vector<PrefixCache::NodeId> MatchComputed(const Generation& generation) const {
+    if (options.prefix_sharing == PrefixSharing::kOff) return {};
+    return cache.Match(absl::MakeConstSpan(generation.context).subspan(0, generation.computed_token_count),
+                       SaltOf(generation.spec));
+  }
+
   // All that are not finished.
   int64_t live_count() const { return active_count() + count(GenerationState::kPaused); }
 
@@ -97,7 +142,7 @@ struct EngineState {
   // The blocks that `generation` needs before it can start: all that it will ever use, so that nothing that runs can be
   // stuck. 0 if it has them, or more, since it may be continued with fewer tokens to come.
   int64_t MissingBlockCount(const Generation& generation) const {
-    const int64_t held = static_cast<int64_t>(generation.blocks.size());
+    const int64_t held = static_cast<int64_t>(generation.kv.blocks.size());
     return std::max<int64_t>(0, BlockCountFor(generation.token_limit()) - held);
   }
 };

@@ -12,17 +12,40 @@
 #include "engine/core/generation_info.h"
 #include "engine/core/generation_spec.h"
 #include "engine/core/ids.h"
+#include "engine/core/kv_move.h"
 #include "engine/core/life_record.h"
 #include "engine/core/model_runner.h"
 #include "engine/core/order_key.h"
+#include "engine/core/parked_generation.h"
 #include "engine/core/prefix_cache.h"
 #include "engine/core/text_assembler.h"
+#include "engine/core/token_decoder.h"
 
 namespace fermata {
 
+// What a generation holds of the KV cache, on all tiers. Residency alone writes it.
+struct HeldKv {
+  KvTier tier = KvTier::kNone;  // where it is, all of it; while it moves: where it comes from. kNone: there is none
+
+  std::vector<BlockId> blocks;  // of the device: reserved for token_limit() at admission
+
+  // The prefix cache's nodes of the first of `blocks`: those are shared, the others its own.
+  std::vector<PrefixCache::NodeId> shared;
+
+  std::vector<BlockId> host_blocks;  // of the host's pool, as many as have KV
+  bool has_file = false;             // on disk; it may be older than the KV elsewhere
+  int64_t file_block_count = 0;      // in it
+
+  KvMoveId move = kNoMove;  // under way
+  KvTier move_to = KvTier::kNone;
+
+  bool moving() const { return move != kNoMove; }
+  bool parked() const { return tier == KvTier::kHost || tier == KvTier::kDisk; }
+};
+
 // Owned by GenerationTable, at a fixed address for as long as it is kept. Parts of the engine write to it as follows:
-// LifeCycle everything about state, holds, order, blocks and timers; StepResults what a step computed; CommandProcessor
-// the readers. A finished one keeps what GetGeneration shows, and nothing else.
+// LifeCycle everything about state, holds, order and timers; Residency the KV; StepResults what a step computed;
+// CommandProcessor the readers. A finished one keeps what GetGeneration shows, and nothing else.
 struct Generation {
   GenerationKey key{};
   GenerationId id;
@@ -48,17 +71,18 @@ struct Generation {
   int32_t output_token_count = 0;
   int32_t computed_token_count = 0;   // tokens of `context` whose KV is written, from its beginning
   int32_t prefilled_token_count = 0;  // how many of those are prompt or appended
-  std::vector<BlockId> blocks;        // reserved for token_limit() at admission, kept until the finish
+  bool shares_more = true;            // its next full block may go into the prefix cache
+  int32_t cached_token_count = 0;     // found there, and not computed
 
-  // The prefix cache's nodes of the first of `blocks`: those are shared, the others its own.
-  std::vector<PrefixCache::NodeId> shared;
-  bool shares_more = true;         // its next full block may go into the cache
-  int32_t cached_token_count = 0;  // found there, and not computed
+  HeldKv kv;
+  KvTier wanted_tier = KvTier::kNone;  // while it is PAUSED: where its KV is to go; kNone: wherever it is
+  int64_t rest_tick = 0;               // of its last pause, for whose KV gives way first: the least
 
   // While it is held on stop: how it would have finished.
   FinishReason held_finish = FinishReason::kNone;
 
   std::optional<TextAssembler> text;  // from the first output token to the finish
+  std::vector<int32_t> text_begins;   // output offsets at which it began anew, after a hold on stop
 
   GenerationState state() const { return life.state(); }
   bool live() const { return life.live(); }
@@ -75,14 +99,23 @@ struct Generation {
   // How many of the positions from `begin` to before `end` are prompt or appended.
   int32_t GivenCount(int32_t begin, int32_t end) const;
 
-  int64_t own_block_count() const { return static_cast<int64_t>(blocks.size() - shared.size()); }
+  int64_t own_block_count() const { return static_cast<int64_t>(kv.blocks.size() - kv.shared.size()); }
 
   // The most tokens that it will ever hold KV for.
   int64_t token_limit() const { return int64_t{prompt_token_count} + appended_token_count + spec.sampling.max_tokens; }
 
   // A copy for the outside. Durations count up to `now`.
   GenerationInfo Describe(absl::Time now) const;
+
+  // Blocks that hold its KV or are reserved for more of it, by tier; while it moves: where it comes from.
+  KvBlockCounts kv_block_counts() const;
+
+  // All of it but the KV, for its file. Durations count up to `now`.
+  ParkedGeneration Park(absl::Time now) const;
 };
+
+// Whether a token ends the output by itself: then its bytes are no text.
+bool IsStopToken(const Generation& generation, const TokenDecoder& decoder, TokenId token);
 
 }  // namespace fermata
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "engine/core/generation_state.h"
 #include "engine/core/ids.h"
@@ -16,12 +17,18 @@ namespace fermata {
 
 // Where the KV of a generation rests; the farthest tier that holds any of it.
 enum class KvTier { kNone, kDevice, kHost, kDisk };
+inline constexpr int kKvTierCount = 4;
+
+// "NONE", "DEVICE" and so on, as the API has them.
+absl::string_view Name(KvTier tier);
 
 // Blocks held, by tier.
 struct KvBlockCounts {
   int64_t device = 0;
   int64_t host = 0;
   int64_t disk = 0;
+
+  int64_t total() const { return device + host + disk; }
 };
 
 // Counts and times of one generation. For a generation that was never recomputed,
@@ -49,6 +56,8 @@ struct PauseInfo {
   bool by_control = false;
   std::string reason;      // as the caller gave it
   std::string session_id;  // whose hold it is; empty: an operator's
+  absl::Duration session_ttl = absl::ZeroDuration();
+  absl::Duration lease_duration = absl::InfiniteDuration();
   absl::Time lease_expire_time = absl::InfiniteFuture();
   OnLeaseExpiry on_lease_expiry = OnLeaseExpiry::kContinue;
 
@@ -68,7 +77,7 @@ struct GenerationInfo {
   std::string traffic_class;
   std::vector<std::pair<std::string, std::string>> labels;
   KvTier kv_tier = KvTier::kNone;
-  int64_t kv_block_count = 0;  // blocks held, those reserved for tokens to come included
+  KvBlockCounts kv_blocks;  // held, those reserved for tokens to come included; while they move: where they come from
   Usage usage;
   PauseInfo pause;
   absl::Time create_time = absl::InfinitePast();

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "engine/core/residency.h"
 
 namespace fermata {
 namespace {
@@ -22,11 +24,6 @@ absl::Status ExpectEqual(absl::string_view what, int64_t counted, int64_t kept) 
   return Expect(counted == kept, absl::StrCat(what, ": counted ", counted, ", kept ", kept));
 }
 
-KvUse UseOf(State state) {
-  if (state == State::kRunning) return KvUse::kRunning;
-  return state == State::kPaused ? KvUse::kPaused : KvUse::kWaiting;
-}
-
 // The first error among `results`.
 template <size_t n>
 absl::Status FirstError(const absl::Status (&results)[n]) {
@@ -34,6 +31,12 @@ absl::Status FirstError(const absl::Status (&results)[n]) {
     if (!result.ok()) return result;
   }
   return absl::OkStatus();
+}
+
+int64_t SizeOf(const RestingSet (&sets)[kKvTierCount]) {
+  int64_t size = 0;
+  for (const RestingSet& set : sets) size += static_cast<int64_t>(set.size());
+  return size;
 }
 
 // One pass over all generations.
@@ -52,7 +55,8 @@ class Recount {
         }
       }
     }
-    return CheckTotals();
+    const absl::Status moves = CheckMoves();
+    return moves.ok() ? CheckTotals() : moves;
   }
 
  private:
@@ -61,20 +65,39 @@ class Recount {
     const State s = generation.state();
     ++count_[static_cast<int>(s)];
     const bool waits = s == State::kQueued || s == State::kPreempted;
-    const bool lacks = waits && state_.MissingBlockCount(generation) > 0;
+    const HeldKv& kv = generation.kv;
+    const bool parked = waits && !kv.moving() && kv.parked();
+    const bool stays = waits && !kv.moving() && !kv.parked();
+    const bool lacks = stays && state_.MissingBlockCount(generation) > 0;
+    const bool returns = waits && kv.moving() && kv.move_to == KvTier::kDevice;
+    const bool rests = s == State::kPaused && !kv.moving();
+    const bool wants = rests && generation.wanted_tier != KvTier::kNone;
     const ClassState& own = state_.classes[generation.class_index];
     ClassState& recounted = classes_[generation.class_index];
     recounted.queued_count += s == State::kQueued;
     recounted.running_count += s == State::kRunning;
-    if (waits || s == State::kRunning) recounted.block_count += static_cast<int64_t>(generation.blocks.size());
+    if (waits || s == State::kRunning) recounted.block_count += static_cast<int64_t>(generation.kv.blocks.size());
     lacking_count_ += lacks;
     waiting_count_ += waits;
+    parked_count_ += parked;
+    stays_count_ += stays;
+    returning_count_ += returns;
+    holder_count_ += stays && kv.tier == KvTier::kDevice;
+    resting_count_ += rests;
+    wanting_count_ += wants;
     return FirstError({
         Expect(s != State::kNone, "has no state"),
         Expect(state_.table.Find(generation.id) == &generation, "is not found by its id"),
         Expect(state_.table.Find(generation.key) == &generation, "is not found by its key"),
-        ExpectEqual("in the queue of those that lack blocks", waits && lacks, own.lacking.Contains(generation)),
-        ExpectEqual("in the queue of those that are ready", waits && !lacks, own.ready.Contains(generation)),
+        ExpectEqual("in the queue of those that lack blocks", lacks, own.lacking.Contains(generation)),
+        ExpectEqual("in the queue of those that are ready", stays && !lacks, own.ready.Contains(generation)),
+        ExpectEqual("in the queue of those that are parked", parked, own.parked.Contains(generation)),
+        ExpectEqual("in the queue of those that return", returns, state_.returning.Contains(generation)),
+        ExpectEqual("in the queue of holders that wait", stays && kv.tier == KvTier::kDevice,
+                    state_.waiting_holders.Contains(generation)),
+        ExpectEqual("among those that rest", rests,
+                    static_cast<int64_t>(state_.resting_by_tier[static_cast<int>(kv.tier)].count(
+                        {generation.rest_tick, const_cast<Generation*>(&generation)}))),
         ExpectEqual("in the queue of RUNNING", s == State::kRunning, state_.running.Contains(generation)),
     });
   }
@@ -100,15 +123,18 @@ class Recount {
   }
 
   absl::Status CheckBlocks(const Generation& generation) {
-    const int64_t held = static_cast<int64_t>(generation.blocks.size());
+    const absl::Status tiers = CheckTiers(generation);
+    if (!tiers.ok()) return tiers;
+    const int64_t held = static_cast<int64_t>(generation.kv.blocks.size());
     const bool computed = generation.computed_token_count > 0;
+    const bool elsewhere = generation.kv.parked();
     blocks_[static_cast<int>(generation.state())] += generation.own_block_count();
-    for (size_t i = 0; i < generation.blocks.size(); ++i) {
-      const BlockId block = generation.blocks[i];
+    for (size_t i = 0; i < generation.kv.blocks.size(); ++i) {
+      const BlockId block = generation.kv.blocks[i];
       if (state_.pool.IsFree(block)) return absl::InternalError(absl::StrCat("holds free block ", Value(block)));
-      if (i < generation.shared.size()) {
-        if (state_.cache.block(generation.shared[i]) != block) return absl::InternalError("shares another block");
-        ++holders_[{generation.shared[i], UseOf(generation.state())}];
+      if (i < generation.kv.shared.size()) {
+        if (state_.cache.block(generation.kv.shared[i]) != block) return absl::InternalError("shares another block");
+        ++holders_[{generation.kv.shared[i], UseOf(generation.state())}];
         if (!block_is_held_[Value(block)]) ++shared_count_;
       } else if (block_is_held_[Value(block)]) {
         // One of its own that is met twice would be written by two.
@@ -126,12 +152,12 @@ class Recount {
         // One that may go further than before gets the rest when it is admitted.
         return FirstError({
             Expect(computed, "is preempted and has computed nothing"),
-            Expect(held >= state_.BlockCountFor(generation.computed_token_count), "has KV without blocks"),
+            Expect(elsewhere || held >= state_.BlockCountFor(generation.computed_token_count), "has KV without blocks"),
         });
       case State::kPaused:
         return FirstError({
-            Expect(computed == (held > 0), "has blocks without KV, or KV without blocks"),
-            Expect(held >= state_.BlockCountFor(generation.computed_token_count), "has KV without blocks"),
+            Expect(elsewhere || computed == (held > 0), "has blocks without KV, or KV without blocks"),
+            Expect(elsewhere || held >= state_.BlockCountFor(generation.computed_token_count), "has KV without blocks"),
         });
       case State::kQueued:
         return Expect(held == 0 && !computed, "is queued and has KV");
@@ -140,6 +166,71 @@ class Recount {
         return ExpectEqual("blocks", 0, held);
     }
     return absl::OkStatus();
+  }
+
+  // All of its KV is on one tier, and on another one only as long as it moves.
+  absl::Status CheckTiers(const Generation& generation) {
+    const HeldKv& kv = generation.kv;
+    const int64_t count = state_.BlockCountFor(generation.computed_token_count);
+    const bool uses_device = kv.tier == KvTier::kDevice || kv.move_to == KvTier::kDevice;
+    const bool uses_host = kv.tier == KvTier::kHost || kv.move_to == KvTier::kHost;
+    for (const BlockId block : kv.host_blocks) {
+      if (state_.host_pool.IsFree(block)) return absl::InternalError("holds a free block of the host");
+      if (!host_blocks_.insert(block).second) return absl::InternalError("a block of the host has two holders");
+    }
+    file_block_count_ += kv.file_block_count;
+    if (kv.moving()) {
+      const auto it = state_.moves.find(kv.move);
+      if (it == state_.moves.end() || it->second.generation != &generation)
+        return absl::InternalError("moves, and no move is under way");
+      ++moving_count_;
+      if (generation.state() == State::kRunning) return absl::InternalError("runs and moves");
+    }
+    return FirstError({
+        ExpectEqual("has blocks of the device", uses_device, !kv.blocks.empty()),
+        ExpectEqual("blocks of the host", uses_host ? count : 0, static_cast<int64_t>(kv.host_blocks.size())),
+        Expect(kv.tier != KvTier::kDisk || (kv.has_file && kv.file_block_count == count),
+               "is on disk without its file"),
+        Expect(kv.has_file || kv.file_block_count == 0, "has blocks in no file"),
+        Expect(generation.state() == State::kPaused || generation.wanted_tier == KvTier::kNone,
+               "is sent away and not paused"),
+    });
+  }
+
+  // What generations have left to moves, and that every move has one.
+  absl::Status CheckMoves() {
+    int64_t leaving = 0;
+    int64_t to_disk = 0;
+    for (const auto& [id, record] : state_.moves) {
+      leaving += record.freeing_count;
+      if (record.to == KvTier::kDisk) to_disk += record.block_count;
+      if (record.generation != nullptr) {
+        --moving_count_;
+        continue;
+      }
+      left_count_ += static_cast<int64_t>(record.left.blocks.size() - record.left.shared.size());
+      left_host_count_ += static_cast<int64_t>(record.left.host_blocks.size());
+      for (size_t i = 0; i < record.left.blocks.size(); ++i) {
+        const BlockId block = record.left.blocks[i];
+        if (i < record.left.shared.size()) {
+          ++holders_[{record.left.shared[i], record.left_use}];
+          if (!block_is_held_[Value(block)]) ++shared_count_;
+        } else if (block_is_held_[Value(block)] || state_.pool.IsFree(block)) {
+          return absl::InternalError("a move has a block that is not its own");
+        }
+        block_is_held_[Value(block)] = true;
+      }
+    }
+    return FirstError({
+        ExpectEqual("moves", 0, moving_count_),
+        ExpectEqual("blocks that leave", leaving, state_.leaving_block_count),
+        ExpectEqual("blocks on disk", file_block_count_ + to_disk, state_.disk_used_count),
+        ExpectEqual("free blocks of the host",
+                    state_.host_pool.block_count() - static_cast<int64_t>(host_blocks_.size()) - left_host_count_,
+                    state_.host_pool.free_count()),
+        ExpectEqual("blocks left to moves", left_count_, state_.counters.device.moving_count),
+        ExpectEqual("blocks of the host left to moves", left_host_count_, state_.counters.host.moving_count),
+    });
   }
 
   absl::Status CheckHoldsAndTimers(const Generation& generation) {
@@ -169,7 +260,7 @@ class Recount {
 
   absl::Status CheckTotals() const {
     const EngineInfo& counters = state_.counters;
-    const int64_t held = blocks(State::kRunning) + blocks(State::kPreempted) + blocks(State::kPaused);
+    const int64_t held = blocks(State::kRunning) + blocks(State::kPreempted) + blocks(State::kPaused) + left_count_;
     for (int i = 0; i < kGenerationStateCount; ++i) {
       const absl::Status result =
           ExpectEqual(absl::StrCat(Name(static_cast<State>(i))), count_[i], counters.count_by_state[i]);
@@ -180,9 +271,9 @@ class Recount {
         CheckClasses(),
         ExpectEqual("queue of RUNNING", count(State::kRunning), state_.running.size()),
         ExpectEqual("finished ones kept", count(State::kFinished), state_.table.finished_count()),
-        ExpectEqual("blocks of RUNNING", blocks(State::kRunning), counters.block_running_count),
-        ExpectEqual("blocks of PREEMPTED", blocks(State::kPreempted), counters.block_preempted_count),
-        ExpectEqual("blocks of PAUSED", blocks(State::kPaused), counters.block_paused_count),
+        ExpectEqual("blocks of RUNNING", blocks(State::kRunning), counters.device.running_count),
+        ExpectEqual("blocks of PREEMPTED", blocks(State::kPreempted), counters.device.preempted_count),
+        ExpectEqual("blocks of PAUSED", blocks(State::kPaused), counters.device.paused_count),
         ExpectEqual("free blocks", state_.pool.block_count() - held - state_.cache.size(), state_.pool.free_count()),
         CheckShared(),
         ExpectEqual("timers", timer_count_, state_.timers.size()),
@@ -210,6 +301,7 @@ class Recount {
   absl::Status CheckClasses() const {
     int64_t lacking = 0;
     int64_t ready = 0;
+    int64_t parked = 0;
     int64_t used_slots = 0;  // or kept for those that have reserved them
     for (size_t i = 0; i < classes_.size(); ++i) {
       const ClassState& kept = state_.classes[i];
@@ -217,6 +309,7 @@ class Recount {
       const TrafficClass limits = configured ? state_.options.classes[i] : TrafficClass();
       lacking += kept.lacking.size();
       ready += kept.ready.size();
+      parked += kept.parked.size();
       used_slots += std::max<int64_t>(kept.running_count, limits.reserved);
       const absl::Status result = FirstError({
           ExpectEqual("QUEUED of a class", classes_[i].queued_count, kept.queued_count),
@@ -228,7 +321,12 @@ class Recount {
     }
     return FirstError({
         ExpectEqual("queues of those that lack blocks", lacking_count_, lacking),
-        ExpectEqual("queues of those that wait", waiting_count_, lacking + ready),
+        ExpectEqual("queues of those that wait", stays_count_, lacking + ready),
+        ExpectEqual("queues of those that are parked", parked_count_, parked),
+        ExpectEqual("queue of those that return", returning_count_, state_.returning.size()),
+        ExpectEqual("queue of holders", holder_count_, state_.waiting_holders.size()),
+        ExpectEqual("those that rest", resting_count_, SizeOf(state_.resting_by_tier)),
+        ExpectEqual("those that are sent away", wanting_count_, SizeOf(state_.wanting_by_tier)),
         Expect(used_slots <= state_.options.max_running, "slots are used that are reserved"),
     });
   }
@@ -247,6 +345,17 @@ class Recount {
   int64_t shared_count_ = 0;
   int64_t lacking_count_ = 0;
   int64_t waiting_count_ = 0;
+  int64_t stays_count_ = 0;
+  int64_t parked_count_ = 0;
+  int64_t returning_count_ = 0;
+  int64_t holder_count_ = 0;
+  int64_t resting_count_ = 0;
+  int64_t wanting_count_ = 0;
+  int64_t moving_count_ = 0;
+  int64_t left_count_ = 0;
+  int64_t left_host_count_ = 0;
+  int64_t file_block_count_ = 0;
+  std::set<BlockId> host_blocks_;
   int64_t session_hold_count_ = 0;
 };
 

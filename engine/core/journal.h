@@ -49,6 +49,11 @@ class Journal {
   // Its revision is filled in by Take(): it is not known before.
   void Record(Reply reply);
 
+  // Orders about KV.
+  void StartMove(KvMove move) { report_.moves.push_back(std::move(move)); }
+  void CancelMove(KvMoveId id) { report_.cancelled_moves.push_back(id); }
+  void DiscardFile(const GenerationId& id) { report_.discarded_files.push_back(id); }
+
   std::vector<GenerationKey>* forgotten() { return &report_.forgotten; }
 
   // Closes the report in the making and begins another one.

@@ -20,12 +20,6 @@ Timer LeaseOf(const Generation& generation) {
 
 Timer AgingOf(const Generation& generation) { return {generation.aging_time, generation.key, TimerKind::kAging}; }
 
-// What a generation in this state does with its blocks; any for those that hold none.
-KvUse UseOf(State state) {
-  if (state == State::kRunning) return KvUse::kRunning;
-  return state == State::kPaused ? KvUse::kPaused : KvUse::kWaiting;
-}
-
 bool Waits(State state) { return state == State::kQueued || state == State::kPreempted; }
 
 Timer DisconnectLeaseOf(const Generation& generation) {
@@ -46,36 +40,7 @@ void LifeCycle::Begin(Generation& generation, const std::optional<ControlHold>& 
 
 void LifeCycle::Admit(Generation& generation) {
   Transition(generation, {State::kRunning, Cause::kScheduler});
-  if (generation.blocks.empty()) TakePrefix(generation);
-  // A displaced or continued one still has all of them, unless it may go further than before.
-  const int64_t missing = state_.MissingBlockCount(generation);
-  if (missing == 0) return;
-  const std::vector<BlockId> blocks = TakeBlocks(missing);
-  generation.blocks.insert(generation.blocks.end(), blocks.begin(), blocks.end());
-  state_.counters.block_running_count += missing;
-  state_.classes[generation.class_index].block_count += missing;
-  // Its output buffer too: no step has to move it.
-  generation.context.reserve(generation.token_limit());
-}
-
-void LifeCycle::TakePrefix(Generation& generation) {
-  generation.shared = state_.MatchPrefix(generation);
-  for (const PrefixCache::NodeId node : generation.shared) {
-    state_.cache.Hold(node, KvUse::kRunning);
-    generation.blocks.push_back(state_.cache.block(node));
-  }
-  const int64_t count = static_cast<int64_t>(generation.shared.size());
-  state_.classes[generation.class_index].block_count += count;
-  generation.cached_token_count = static_cast<int32_t>(count) * state_.options.block_tokens;
-  generation.computed_token_count = generation.cached_token_count;
-}
-
-std::vector<BlockId> LifeCycle::TakeBlocks(int64_t count) {
-  while (state_.pool.free_count() < count) {
-    const BlockId block = state_.cache.Evict();
-    state_.pool.Release({&block, 1});
-  }
-  return state_.pool.Allocate(count);
+  residency_.ReserveBlocks(generation);
 }
 
 void LifeCycle::Displace(Generation& generation) { Transition(generation, {State::kPreempted, Cause::kScheduler}); }
@@ -94,12 +59,16 @@ void LifeCycle::SetControlHold(Generation& generation, const ControlHold& hold) 
   generation.pause.by_control = true;
   generation.pause.reason = hold.reason;
   generation.pause.session_id = hold.session_id;
-  if (!hold.session_id.empty()) state_.sessions.AddHold(hold.session_id, generation.key);
+  if (!hold.session_id.empty()) {
+    state_.sessions.AddHold(hold.session_id, generation.key);
+    generation.pause.session_ttl = state_.sessions.ttl(hold.session_id);
+  }
   SetLease(generation, hold.lease);
 }
 
 void LifeCycle::SetLease(Generation& generation, const Lease& lease) {
   state_.timers.Cancel(LeaseOf(generation));
+  generation.pause.lease_duration = lease.duration;
   generation.pause.lease_expire_time = state_.journal.now() + lease.duration;
   generation.pause.on_lease_expiry = lease.on_expiry;
   state_.timers.Set(LeaseOf(generation));
@@ -159,8 +128,7 @@ void LifeCycle::DropDisconnectHold(Generation& generation) {
 }
 
 void LifeCycle::Resume(Generation& generation, Cause cause) {
-  // Whoever was admitted has computed something by the time it can be paused, so it is QUEUED exactly if it has no
-  // blocks.
+  // Whoever was admitted has computed something by the time it can be paused, so it is QUEUED exactly if it has no KV.
   const bool has_kv = generation.computed_token_count > 0;
   Transition(generation, {has_kv ? State::kPreempted : State::kQueued, cause});
 }
@@ -168,12 +136,10 @@ void LifeCycle::Resume(Generation& generation, Cause cause) {
 void LifeCycle::SetPriority(Generation& generation, int32_t priority) {
   FERMATA_CHECK(generation.live());
   if (generation.spec.priority == priority) return;
-  // Out of the queue first: it finds its entries by their order.
-  GenerationQueue* queue = QueueOf(generation);
-  if (queue != nullptr) queue->Erase(generation);
-  generation.spec.priority = priority;
-  generation.order = OrderOf(generation);
-  if (queue != nullptr) queue->Insert(generation);
+  residency_.Reorder(generation, [&] {
+    generation.spec.priority = priority;
+    generation.order = OrderOf(generation);
+  });
   state_.journal.Record(generation, PriorityChanged{generation.key, priority});
 }
 
@@ -182,6 +148,7 @@ void LifeCycle::End(Generation& generation, FinishReason reason) {
   if (!generation.spec.hold_on_stop) return Finish(generation, reason, cause, "");
   // Its text is complete: what comes after a Continue is a text of its own.
   generation.text.reset();
+  generation.text_begins.push_back(generation.output_token_count);
   generation.held_finish = reason;
   const absl::string_view name = Name(cause);
   SetControlHold(generation, {.reason = std::string(name.data(), name.size())});
@@ -195,6 +162,23 @@ void LifeCycle::Append(Generation& generation, absl::Span<const TokenId> tokens,
   generation.appended.push_back({begin, static_cast<int32_t>(generation.context.size())});
   generation.appended_token_count += static_cast<int32_t>(tokens.size());
   generation.append_id = append_id;
+}
+
+void LifeCycle::SendTo(Generation& generation, KvTier tier) {
+  FERMATA_CHECK(generation.state() == State::kPaused);
+  // Where it is going, it is.
+  const KvTier place = generation.kv.moving() ? generation.kv.move_to : generation.kv.tier;
+  residency_.Change(generation, [&] { generation.wanted_tier = tier == place ? KvTier::kNone : tier; });
+}
+
+void LifeCycle::Restore(Generation& generation, const ControlHold& hold, int64_t block_count) {
+  residency_.AdoptFile(generation, block_count);
+  generation.deadline = generation.create_time + generation.spec.timeout;
+  generation.order = OrderOf(generation);
+  generation.class_index = state_.options.ClassIndex(generation.spec.traffic_class);
+  state_.timers.Set(TimeoutOf(generation));
+  SetControlHold(generation, hold);
+  Transition(generation, {State::kPaused, Cause::kRestore});
 }
 
 void LifeCycle::SetMaxTokens(Generation& generation, int32_t max_tokens) {
@@ -217,6 +201,7 @@ void LifeCycle::Finish(Generation& generation, FinishReason reason, Cause cause,
   generation.text.reset();
   generation.context = {};
   generation.appended = {};
+  generation.text_begins = {};
   generation.spec.sampling = SamplingParams();
   state_.table.Retire(generation);
 }
@@ -225,21 +210,23 @@ void LifeCycle::Transition(Generation& generation, Move move) {
   LifeRecord& life = generation.life;
   const State from = life.state_;
   FERMATA_CHECK(IsLegalTransition(from, move.to));
-  if (GenerationQueue* queue = QueueOf(generation)) queue->Erase(generation);
-  CountInClass(generation, -1);
-  life.state_ = move.to;
-  life.finish_reason_ = move.reason;
-  life.error_message_ = std::move(move.message);
-  // What it has gained stays while it runs: else whom it has overtaken would displace it at once.
-  SetAging(generation, move.to == State::kRunning ? generation.aged_levels : 0);
-  if (GenerationQueue* queue = QueueOf(generation)) queue->Insert(generation);
-  CountInClass(generation, 1);
+  residency_.Change(generation, [&] {
+    life.state_ = move.to;
+    life.finish_reason_ = move.reason;
+    life.error_message_ = std::move(move.message);
+    // What it has gained stays while it runs: else whom it has overtaken would displace it at once.
+    SetAging(generation, move.to == State::kRunning ? generation.aged_levels : 0);
+    if (move.to == State::kPaused) generation.rest_tick = state_.next_rest_tick++;
+    if (from == State::kPaused) generation.wanted_tier = KvTier::kNone;
+  });
   UpdateRecord(life, from);
   UpdateCounters(generation, from);
   if (move.to == State::kFinished) {
-    ReleaseBlocks(generation, UseOf(from));
+    residency_.ReleaseAll(generation, UseOf(from));
   } else {
-    MoveShared(generation, UseOf(from), UseOf(move.to));
+    residency_.MoveShared(generation, UseOf(from), UseOf(move.to));
+    // It is wanted where it is.
+    if (from == State::kPaused) residency_.CancelMove(generation);
   }
   // Last, because the event may carry a copy of all of the above.
   state_.journal.RecordStateChange(generation, from, move.cause);
@@ -272,24 +259,11 @@ void LifeCycle::UpdateRecord(LifeRecord& life, State from) {
 
 void LifeCycle::UpdateCounters(const Generation& generation, State from) {
   const State to = generation.state();
-  const int64_t block_count = generation.own_block_count();
-  if (int64_t* counter = BlockCounterOf(from)) *counter -= block_count;
-  if (int64_t* counter = BlockCounterOf(to)) *counter += block_count;
   if (from != State::kNone) --state_.count(from);
   ++state_.count(to);
   if (to == State::kFinished) ++state_.counters.finished_total;
   if (to == State::kPreempted && from == State::kRunning) ++state_.counters.preemption_total;
   if (to == State::kPaused) ++state_.counters.pause_total;
-}
-
-void LifeCycle::CountInClass(const Generation& generation, int sign) {
-  const State state = generation.state();
-  if (!Waits(state) && state != State::kRunning) return;
-  ClassState& own = state_.classes[generation.class_index];
-  own.queued_count += state == State::kQueued ? sign : 0;
-  own.running_count += state == State::kRunning ? sign : 0;
-  own.block_count += sign * static_cast<int64_t>(generation.blocks.size());
-  state_.waiting_count += Waits(state) ? sign : 0;
 }
 
 void LifeCycle::SetAging(Generation& generation, int32_t levels) {
@@ -304,56 +278,7 @@ void LifeCycle::SetAging(Generation& generation, int32_t levels) {
 
 void LifeCycle::Age(Generation& generation) {
   FERMATA_CHECK(Waits(generation.state()));
-  // Out of the queue first: it finds its entries by their order.
-  GenerationQueue* queue = QueueOf(generation);
-  queue->Erase(generation);
-  SetAging(generation, generation.aged_levels + 1);
-  queue->Insert(generation);
-}
-
-GenerationQueue* LifeCycle::QueueOf(const Generation& generation) {
-  switch (generation.state()) {
-    case State::kQueued:
-    case State::kPreempted:
-      return state_.MissingBlockCount(generation) > 0 ? &state_.classes[generation.class_index].lacking
-                                                      : &state_.classes[generation.class_index].ready;
-    case State::kRunning:
-      return &state_.running;
-    case State::kNone:
-    case State::kPaused:
-    case State::kFinished:
-      return nullptr;
-  }
-  return nullptr;
-}
-
-int64_t* LifeCycle::BlockCounterOf(State state) {
-  switch (state) {
-    case State::kRunning:
-      return &state_.counters.block_running_count;
-    case State::kPreempted:
-      return &state_.counters.block_preempted_count;
-    case State::kPaused:
-      return &state_.counters.block_paused_count;
-    case State::kNone:
-    case State::kQueued:
-    case State::kFinished:
-      return nullptr;
-  }
-  return nullptr;
-}
-
-void LifeCycle::MoveShared(const Generation& generation, KvUse from, KvUse to) {
-  if (from == to) return;
-  for (const PrefixCache::NodeId node : generation.shared) state_.cache.Move(node, from, to);
-}
-
-void LifeCycle::ReleaseBlocks(Generation& generation, KvUse use) {
-  state_.pool.Release(absl::MakeConstSpan(generation.blocks).subspan(generation.shared.size()));
-  // From the end, so that the beginning, which more may share, stays longest.
-  for (auto it = generation.shared.rbegin(); it != generation.shared.rend(); ++it) state_.cache.Drop(*it, use);
-  generation.blocks = {};
-  generation.shared = {};
+  residency_.Reorder(generation, [&] { SetAging(generation, generation.aged_levels + 1); });
 }
 
 OrderKey LifeCycle::OrderOf(const Generation& generation) const {

@@ -12,6 +12,7 @@
 #include "engine/core/generation.h"
 #include "engine/core/generation_state.h"
 #include "engine/core/report.h"
+#include "engine/core/residency.h"
 
 namespace fermata {
 
@@ -26,8 +27,8 @@ struct ControlHold {
 // end the process: callers know the state and answer for what clients ask.
 class LifeCycle {
  public:
-  // Borrows `state`, which must outlive this.
-  explicit LifeCycle(EngineState& state) : state_(state) {}
+  // Borrows both, which must outlive this.
+  LifeCycle(EngineState& state, Residency& residency) : state_(state), residency_(residency) {}
 
   // The first move of a new record whose id, spec and context are filled in: PAUSED with `hold`, else QUEUED.
   void Begin(Generation& generation, const std::optional<ControlHold>& hold);
@@ -68,6 +69,12 @@ class LifeCycle {
   void Append(Generation& generation, absl::Span<const TokenId> tokens, const std::string& append_id);
   void SetMaxTokens(Generation& generation, int32_t max_tokens);
 
+  // Asks for the KV of a paused one to be on another tier; KvLadder sees to it when there is room.
+  void SendTo(Generation& generation, KvTier tier);
+
+  // The first move of a record that was found in a file, with so many blocks there: PAUSED.
+  void Restore(Generation& generation, const ControlHold& hold, int64_t block_count);
+
   // Any live -> FINISHED. Releases the text held back, blocks, timers and memory. `message` is for people.
   void Finish(Generation& generation, FinishReason reason, Cause cause, std::string message);
 
@@ -85,19 +92,11 @@ class LifeCycle {
   // Times and counts of the generation itself, as of the move from `from` to its present state.
   void UpdateRecord(LifeRecord& life, GenerationState from);
 
-  // The engine's counters likewise, and those of its class: `sign` 1 when it has come to its state, -1 before it
-  // leaves.
+  // The engine's counters likewise.
   void UpdateCounters(const Generation& generation, GenerationState from);
-  void CountInClass(const Generation& generation, int sign);
 
   // Sets what a generation has gained by waiting, and when it gains more, if it waits.
   void SetAging(Generation& generation, int32_t levels);
-
-  // The queue that it belongs to; nullptr for those that are in none.
-  GenerationQueue* QueueOf(const Generation& generation);
-
-  // Where EngineInfo counts the blocks of a state; nullptr for those that hold none.
-  int64_t* BlockCounterOf(GenerationState state);
 
   // Sets and ends holds, with their leases and sessions, without moving the generation.
   void SetControlHold(Generation& generation, const ControlHold& hold);
@@ -108,18 +107,10 @@ class LifeCycle {
   // PAUSED -> where it goes on from.
   void Resume(Generation& generation, Cause cause);
 
-  // Gives a generation that has computed nothing the cached blocks that it begins with.
-  void TakePrefix(Generation& generation);
-
-  // So many blocks that nobody holds. REQUIRES: they are there.
-  std::vector<BlockId> TakeBlocks(int64_t count);
-
-  // Its shared blocks are used in another way; it lets go of all of them.
-  void MoveShared(const Generation& generation, KvUse from, KvUse to);
-  void ReleaseBlocks(Generation& generation, KvUse use);
   OrderKey OrderOf(const Generation& generation) const;
 
   EngineState& state_;
+  Residency& residency_;
 };
 
 }  // namespace fermata

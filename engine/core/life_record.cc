@@ -1,5 +1,7 @@
 #include "engine/core/life_record.h"
 
+#include <algorithm>
+
 namespace fermata {
 
 absl::Duration* LifeRecord::DurationOf(GenerationState state) {
@@ -17,6 +19,16 @@ absl::Duration* LifeRecord::DurationOf(GenerationState state) {
       return nullptr;
   }
   return nullptr;
+}
+
+void LifeRecord::Adopt(const Usage& usage, absl::Time start_time) {
+  start_time_ = start_time;
+  queued_duration_ = usage.queued_duration;
+  running_duration_ = usage.running_duration;
+  paused_duration_ = usage.paused_duration;
+  preemption_count_ = usage.preemption_count;
+  // It is paused once more by being found.
+  pause_count_ = std::max<int64_t>(0, usage.pause_count - 1);
 }
 
 void LifeRecord::Describe(absl::Time now, GenerationInfo* info) const {

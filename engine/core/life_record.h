@@ -12,7 +12,7 @@
 
 namespace fermata {
 
-// Everybody may read it; LifeCycle::Transition() alone writes it.
+// Everybody may read it; LifeCycle::Transition() alone writes it, but for what comes from a file.
 class LifeRecord {
  public:
   GenerationState state() const { return state_; }
@@ -20,6 +20,9 @@ class LifeRecord {
 
   // InfinitePast while it lives.
   absl::Time finish_time() const { return finish_time_; }
+
+  // Goes on from a life before, of another process.
+  void Adopt(const Usage& usage, absl::Time start_time);
 
   // Fills in the fields of `info` that come from here. Durations count up to `now`.
   void Describe(absl::Time now, GenerationInfo* info) const;

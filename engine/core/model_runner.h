@@ -3,11 +3,14 @@
 #ifndef FERMATA_ENGINE_CORE_MODEL_RUNNER_H_
 #define FERMATA_ENGINE_CORE_MODEL_RUNNER_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/core/ids.h"
 #include "engine/core/sampling_params.h"
@@ -72,8 +75,14 @@ struct StepOutput {
   std::vector<SampledToken> sampled;  // one for each slice with `sample`, in order of slices
 };
 
-// Called from one thread only. A row's result depends on nothing but its own tokens: not on the other rows, not on how
-// its prefill was cut, not on which blocks it has. That is what makes pauses invisible.
+// A block of KV, over all layers, to be copied between the device's cache and memory of the host.
+struct KvCopy {
+  BlockId block{};
+  std::byte* host = nullptr;  // kv_block_bytes() there
+};
+
+// Run() is called from one thread only. A row's result depends on nothing but its own tokens: not on the other rows,
+// not on how its prefill was cut, not on which blocks it has. That is what makes pauses invisible.
 class ModelRunner {
  public:
   virtual ~ModelRunner() = default;
@@ -81,6 +90,17 @@ class ModelRunner {
   // Computes the batch: writes KV of every computed token, samples where asked. Blocks until done. A non-OK status
   // means that the whole step failed and that no row of it can be trusted.
   virtual absl::Status Run(const Batch& batch, StepOutput* output) = 0;
+
+  // What follows may be called from any thread, beside Run(), for blocks that no batch has meanwhile. 0: KV cannot be
+  // copied, and nothing else of this is called.
+  virtual int64_t kv_block_bytes() const { return 0; }
+
+  // Memory that copies are fast from and to. RESOURCE_EXHAUSTED if there is none.
+  virtual absl::StatusOr<std::shared_ptr<std::byte>> AllocateHostKv(int64_t bytes);
+
+  // Return when all is copied. Not OK: nothing of it can be trusted.
+  virtual absl::Status CopyKvToHost(absl::Span<const KvCopy> copies);
+  virtual absl::Status CopyKvFromHost(absl::Span<const KvCopy> copies);
 };
 
 }  // namespace fermata

@@ -32,6 +32,8 @@ absl::string_view Name(Cause cause) {
       return "error";
     case Cause::kDrain:
       return "drain";
+    case Cause::kRestore:
+      return "restore";
   }
   return "unknown";
 }

@@ -34,6 +34,7 @@ enum class Cause {
   kTimeout,
   kError,
   kDrain,
+  kRestore,  // found on disk at start
 };
 
 // "enqueue", "scheduler" and so on.
@@ -81,7 +82,17 @@ struct PriorityChanged {
   int32_t priority = 0;
 };
 
-using Event = std::variant<StateChanged, TokenSampled, TextReleased, Progress, PriorityChanged>;
+// KV is on another tier now, complete; on disk: synced. Or it could not be brought there, and is where it was.
+struct KvMoved {
+  GenerationKey key{};
+  KvTier from = KvTier::kNone;
+  KvTier to = KvTier::kNone;
+  int64_t block_count = 0;  // that hold KV
+  KvBlockCounts kv_blocks;  // held after it
+  std::string error;        // empty: it is there
+};
+
+using Event = std::variant<StateChanged, TokenSampled, TextReleased, Progress, PriorityChanged, KvMoved>;
 
 // `step` is the last completed step: the one just done, for the report of a step. Revisions rise by one with every
 // report that has events; one without repeats the last.
@@ -95,6 +106,13 @@ struct Report {
   // something under their keys (a log of tokens, say) may drop it. No event, so no revision.
   std::vector<GenerationKey> forgotten;
 
+  // What whoever runs the engine has to do with KV, and to answer with a KvMoveDone each: to copy; to give up, if it is
+  // not done yet; and to remove the files of generations, after every move before it.
+  std::vector<KvMove> moves;
+  std::vector<KvMoveId> cancelled_moves;
+  std::vector<GenerationId> discarded_files;
+
+  // Nothing for those who watch.
   bool empty() const { return events.empty() && replies.empty() && forgotten.empty(); }
 };
 

@@ -70,7 +70,7 @@ class Selection {
  private:
   bool HasBlocks(const Candidate& candidate) {
     const int64_t missing = candidate.missing_block_count;
-    if (missing == 0) return true;
+    if (missing == 0) return !candidate.parked;
     const int32_t c = candidate.class_index;
     if (blocks_are_kept_in_class_[c] || missing > classes_[c].block_count) {
       // Over the cap of its class: it keeps nothing back from other classes.
@@ -81,7 +81,7 @@ class Selection {
       blocks_are_kept_ = true;
       return false;
     }
-    return true;
+    return !candidate.parked;
   }
 
   bool TakeSlot(const Candidate& candidate, int32_t* victim) {

@@ -19,6 +19,7 @@ struct Candidate {
   bool decoding = false;            // its prompt is computed: it needs one token a step
   int32_t pending_token_count = 0;  // that it could compute now, at least 1
   int64_t missing_block_count = 0;  // that it must be given before it can start; 0: it has them
+  bool parked = false;              // its KV is on another tier: it keeps its place for blocks, and cannot start yet
   int32_t class_index = 0;          // into Budget::classes, if that has any
   int32_t aged_levels = 0;          // how much more urgent `order` is than what it may displace others by
 };

@@ -18,25 +18,47 @@ bool Scheduler::HasWork() const {
 }
 
 Generation* Scheduler::LeastUrgentWaitingHolder() const {
-  Generation* least_urgent = nullptr;
   const Generation* head = nullptr;
   for (const ClassState& one : state_.classes) {
-    if (one.lacking.empty()) continue;
-    Generation* first = one.lacking.begin()->generation;
-    if (head == nullptr || first->order < head->order) head = first;
-  }
-  // Those who wait and hold blocks are PREEMPTED.
-  const bool head_holds = head != nullptr && head->state() == GenerationState::kPreempted;
-  if (state_.count(GenerationState::kPreempted) == (head_holds ? 1 : 0)) return nullptr;
-  for (const ClassState& one : state_.classes) {
-    for (auto it = one.lacking.end(); it != one.lacking.begin();) {
-      Generation* generation = (--it)->generation;
-      if (generation == head || generation->blocks.empty()) continue;
-      if (least_urgent == nullptr || least_urgent->order < generation->order) least_urgent = generation;
-      break;
+    for (const GenerationQueue* queue : {&one.lacking, &one.parked}) {
+      if (queue->empty()) continue;
+      const Generation* first = queue->begin()->generation;
+      if (head == nullptr || first->order < head->order) head = first;
     }
   }
-  return least_urgent;
+  for (auto it = state_.waiting_holders.end(); it != state_.waiting_holders.begin();) {
+    Generation* generation = (--it)->generation;
+    if (generation != head && state_.MissingBlockCount(*generation) > 0) return generation;
+  }
+  return nullptr;
+}
+
+absl::Span<Generation* const> Scheduler::WantBlocks() {
+  want_blocks_.clear();
+  bool lacking = false;
+  for (const ClassState& one : state_.classes) lacking |= !one.lacking.empty() || !one.parked.empty();
+  if (!lacking) return want_blocks_;
+  ViewRunning();
+  if (!state_.returning.empty()) {
+    for (const GenerationQueue::Entry& entry : state_.returning) running_.push_back(MakeCandidate(*entry.generation));
+    std::sort(running_.begin(), running_.end(),
+              [](const Candidate& a, const Candidate& b) { return a.order < b.order; });
+  }
+  Budget budget = MakeBudget();
+  budget.slot_count = std::max(budget.slot_count, static_cast<int64_t>(running_.size()));
+  budget.free_block_count = state_.pool.block_count();
+  const int64_t limit = WaitingLimit(running_, budget, MostUrgentWaiting());
+  if (limit == 0) return want_blocks_;
+  ViewWaiting(limit);
+  for (Candidate& candidate : waiting_) candidate.parked = false;
+  const Plan plan = Decide({running_, waiting_}, budget);
+  std::vector<int32_t> admitted;
+  for (const Share& share : plan.shares) {
+    if (share.waiting && waiting_[share.index].missing_block_count > 0) admitted.push_back(share.index);
+  }
+  std::sort(admitted.begin(), admitted.end());
+  for (const int32_t index : admitted) want_blocks_.push_back(waiting_generations_[index]);
+  return want_blocks_;
 }
 
 Budget Scheduler::MakeBudget() const {
@@ -90,7 +112,7 @@ void Scheduler::ViewRunning() {
 OrderKey Scheduler::MostUrgentWaiting() const {
   OrderKey first = {std::numeric_limits<int32_t>::max(), GenerationKey{std::numeric_limits<int64_t>::max()}};
   for (const ClassState& one : state_.classes) {
-    for (const GenerationQueue* queue : {&one.lacking, &one.ready}) {
+    for (const GenerationQueue* queue : {&one.lacking, &one.ready, &one.parked}) {
       if (!queue->empty() && queue->begin()->order < first) first = queue->begin()->order;
     }
   }
@@ -107,7 +129,7 @@ void Scheduler::ViewWaiting(int64_t limit) const {
   };
   absl::InlinedVector<Source, 8> sources;
   for (const ClassState& one : state_.classes) {
-    for (const GenerationQueue* queue : {&one.lacking, &one.ready}) {
+    for (const GenerationQueue* queue : {&one.lacking, &one.ready, &one.parked}) {
       if (!queue->empty() && limit > 0) sources.push_back({queue->begin(), queue->end(), limit});
     }
   }
@@ -129,6 +151,7 @@ Candidate Scheduler::MakeCandidate(const Generation& generation) const {
       .decoding = generation.decoding(),
       .pending_token_count = generation.pending_token_count(),
       .missing_block_count = state_.MissingBlockCount(generation),
+      .parked = generation.kv.parked(),
       .class_index = state_.options.classes.empty() ? 0 : generation.class_index,
       .aged_levels = generation.aged_levels,
   };
@@ -142,7 +165,7 @@ void Scheduler::AddSlice(Generation& generation, int32_t token_count) {
       .appended = generation.appended,
       .first_position = generation.computed_token_count,
       .token_count = token_count,
-      .blocks = generation.blocks,
+      .blocks = generation.kv.blocks,
       .sample = token_count == generation.pending_token_count(),
       .sampling = &generation.spec.sampling,
   });

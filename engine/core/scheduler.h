@@ -23,9 +23,13 @@ class Scheduler {
   // True if PrepareStep() would find something to run. O(1) while something runs, else O(max_running).
   bool HasWork() const;
 
-  // Of those that wait for blocks and hold some, the least urgent but for the head of the order; nullptr if there is
-  // none. O(waiting) if there is one, else O(1).
+  // Of those that wait for blocks and hold some of the device, the least urgent but for the head of the order; nullptr
+  // if there is none. O(classes), and O(those that hold some and wait for none).
   Generation* LeastUrgentWaitingHolder() const;
+
+  // Those that would be admitted, or brought back to the device, if blocks were no matter: most urgent first, those
+  // alone that lack some. Who is on its way back counts as running. Valid until the next call.
+  absl::Span<Generation* const> WantBlocks();
 
   // Displaces and admits, and returns the batch of the next step; empty if there is nothing to run. Valid until the
   // next call, and as long as no generation in it changes.
@@ -58,6 +62,7 @@ class Scheduler {
   mutable std::vector<Generation*> waiting_generations_;
   mutable std::vector<ClassBudget> class_budgets_;
 
+  std::vector<Generation*> want_blocks_;
   std::vector<BatchSlice> slices_;
   std::vector<Generation*> batch_generations_;
   Batch batch_;

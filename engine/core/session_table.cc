@@ -5,9 +5,17 @@
 
 namespace fermata {
 
+void SessionTable::Expect(const std::string& session_id, absl::Duration ttl, absl::Time now) {
+  if (sessions_.contains(session_id)) return;
+  Session& session = sessions_[session_id];
+  session.info = {session_id, next_epoch_++, ttl};
+  session.expected = true;
+  SetExpiry(session, now + ttl);
+}
+
 absl::StatusOr<SessionInfo> SessionTable::Open(const OpenSessionCommand& command, absl::Time now) {
   const auto it = sessions_.find(command.session_id);
-  if (it != sessions_.end() && !command.takeover) {
+  if (it != sessions_.end() && !command.takeover && !it->second.expected) {
     return absl::AlreadyExistsError(
         absl::StrCat("session \"", command.session_id, "\" is live: wait for its end, or ask for takeover"));
   }
@@ -17,6 +25,7 @@ absl::StatusOr<SessionInfo> SessionTable::Open(const OpenSessionCommand& command
   }
   Session& session = sessions_[command.session_id];
   session.info = {command.session_id, next_epoch_++, command.ttl};
+  session.expected = false;
   SetExpiry(session, now + command.ttl);
   return session.info;
 }

@@ -26,6 +26,10 @@ class SessionTable {
   // Epochs start at `first_epoch` and rise with every opening, whatever the session: none is given twice.
   explicit SessionTable(int64_t first_epoch) : next_epoch_(first_epoch) {}
 
+  // Makes room for one that held pauses in another process and may come back within its ttl: then it is opened as if it
+  // were not there. A known one: no change.
+  void Expect(const std::string& session_id, absl::Duration ttl, absl::Time now);
+
   // See OpenSessionCommand.
   absl::StatusOr<SessionInfo> Open(const OpenSessionCommand& command, absl::Time now);
 
@@ -48,6 +52,9 @@ class SessionTable {
   void AddHold(const std::string& session_id, GenerationKey key);
   void RemoveHold(const std::string& session_id, GenerationKey key);
 
+  // REQUIRES: it is live.
+  absl::Duration ttl(const std::string& session_id) const { return sessions_.at(session_id).info.ttl; }
+
   bool Holds(const std::string& session_id, GenerationKey key) const;
   int64_t hold_count() const { return hold_count_; }
 
@@ -56,6 +63,7 @@ class SessionTable {
     SessionInfo info;
     absl::Time expire_time;
     absl::btree_set<GenerationKey> held;
+    bool expected = false;  // nobody has opened it in this process yet
   };
 
   void SetExpiry(Session& session, absl::Time time);

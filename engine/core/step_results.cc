@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "engine/core/check.h"
 
@@ -57,18 +56,19 @@ void StepResults::ShareBlocks(Generation& generation) {
   const size_t block_tokens = state_.options.block_tokens;
   const absl::Span<const TokenId> computed =
       absl::MakeConstSpan(generation.context).subspan(0, generation.computed_token_count);
-  while (generation.shares_more && (generation.shared.size() + 1) * block_tokens <= computed.size()) {
-    const size_t n = generation.shared.size();
+  while (generation.shares_more && (generation.kv.shared.size() + 1) * block_tokens <= computed.size()) {
+    const size_t n = generation.kv.shared.size();
     const std::optional<PrefixCache::NodeId> parent =
-        n == 0 ? std::nullopt : std::optional<PrefixCache::NodeId>(generation.shared.back());
-    const std::optional<PrefixCache::NodeId> node = state_.cache.Insert(
-        parent, state_.SaltOf(generation.spec), computed.subspan(n * block_tokens, block_tokens), generation.blocks[n]);
+        n == 0 ? std::nullopt : std::optional<PrefixCache::NodeId>(generation.kv.shared.back());
+    const std::optional<PrefixCache::NodeId> node =
+        state_.cache.Insert(parent, state_.SaltOf(generation.spec), computed.subspan(n * block_tokens, block_tokens),
+                            generation.kv.blocks[n]);
     // Another one was quicker: what would follow has no parent of its own.
     generation.shares_more = node.has_value();
     if (!node.has_value()) break;
     state_.cache.Hold(*node, KvUse::kRunning);
-    generation.shared.push_back(*node);
-    --state_.counters.block_running_count;
+    generation.kv.shared.push_back(*node);
+    --state_.counters.device.running_count;
   }
 }
 
@@ -84,8 +84,8 @@ FinishReason StepResults::AppendToken(Generation& generation, const SampledToken
   ++state_.counters.output_token_total;
 
   // A stop token's own bytes are not text, and so cannot complete a stop string either.
-  const bool stop_string_found =
-      !IsStopToken(generation, token) && generation.text->Append(state_.decoder.Bytes(token), &event.text);
+  const bool stop_string_found = !IsStopToken(generation, state_.decoder, token) &&
+                                 generation.text->Append(state_.decoder.Bytes(token), &event.text);
   const FinishReason reason = ReasonToFinish(generation, token, stop_string_found);
   // What is held back belongs to the last token. After a stop string nothing is.
   if (reason != FinishReason::kNone) generation.text->Flush(&event.text);
@@ -94,22 +94,16 @@ FinishReason StepResults::AppendToken(Generation& generation, const SampledToken
 }
 
 FinishReason StepResults::ReasonToFinish(const Generation& generation, TokenId token, bool stop_string_found) const {
-  if (stop_string_found || IsStopToken(generation, token)) return FinishReason::kStop;
+  if (stop_string_found || IsStopToken(generation, state_.decoder, token)) return FinishReason::kStop;
   if (generation.output_token_count >= generation.spec.sampling.max_tokens) return FinishReason::kLength;
   return FinishReason::kNone;
-}
-
-bool StepResults::IsStopToken(const Generation& generation, TokenId token) const {
-  const SamplingParams& sampling = generation.spec.sampling;
-  if (!sampling.ignore_eos && state_.decoder.IsEndOfGeneration(token)) return true;
-  return absl::c_linear_search(sampling.stop_token_ids, token);
 }
 
 void StepResults::RecordProgress(Generation& generation, const BatchSlice& slice, int32_t prefilled, int32_t output) {
   Progress progress = {.key = generation.key, .prefilled_token_count = prefilled, .output_token_count = output};
   // Told with the first step that follows from it.
   if (slice.first_position == generation.cached_token_count) progress.cached_token_count = slice.first_position;
-  progress.kv_blocks.device = static_cast<int64_t>(generation.blocks.size());
+  progress.kv_blocks = generation.kv_block_counts();
   state_.journal.Record(generation, progress);
 }
 

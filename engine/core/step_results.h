@@ -25,7 +25,6 @@ class StepResults {
  private:
   // Why a token ends its generation; kNone if it does not.
   FinishReason ReasonToFinish(const Generation& generation, TokenId token, bool stop_string_found) const;
-  bool IsStopToken(const Generation& generation, TokenId token) const;
 
   // Counts the tokens of a slice as computed; returns how many of them were prompt.
   int32_t CountComputed(Generation& generation, int32_t token_count);

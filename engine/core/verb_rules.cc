@@ -25,6 +25,15 @@ absl::Status CheckHolder(const GenerationId& id, const Caller& caller, const Sta
       absl::StrCat("generation \"", id.value(), "\" is held by session \"", standing.holder, "\""));
 }
 
+absl::Status CheckTier(const GenerationId& id, KvTier tier, const EngineOptions& options) {
+  const bool is_there = (tier != KvTier::kHost || options.host_block_count > 0) &&
+                        (tier != KvTier::kDisk || options.disk_block_count > 0);
+  if (is_there) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("generation \"", id.value(), "\": tier ", Name(tier),
+                   " is not configured: ", tier == KvTier::kHost ? "--kv_host_bytes is 0" : "--kv_disk_dir is empty"));
+}
+
 // Whether the whole pool has room for so many tokens, and what the class may have of it.
 absl::Status CheckBlocks(const GenerationId& id, const EngineState& state, int32_t class_index, int64_t tokens) {
   const int64_t blocks = state.BlockCountFor(tokens);
@@ -172,10 +181,13 @@ absl::Status Judge(const EnqueueCommand& command, const EngineState& state, cons
   return absl::OkStatus();
 }
 
-absl::Status Judge(const PreemptCommand& command, const EngineState&, const GenerationId& id, Standing& standing) {
+absl::Status Judge(const PreemptCommand& command, const EngineState& state, const GenerationId& id,
+                   Standing& standing) {
   if (standing.state == State::kNone) return UnknownGeneration(id);
   if (standing.state == State::kFinished) return AlreadyFinished(id, "Preempt");
-  const absl::Status status = CheckHolder(id, command.caller, standing);
+  absl::Status status = CheckTier(id, command.tier, state.options);
+  if (!status.ok()) return status;
+  status = CheckHolder(id, command.caller, standing);
   if (!status.ok()) return status;
   if (!standing.held_by_control) standing.holder = command.caller.session_id;
   standing.held_by_control = true;

@@ -24,6 +24,8 @@ class Transformer {
                                                              kernels::Backend& backend, int32_t max_rows,
                                                              int32_t max_outputs);
 
+  kernels::Backend& backend() { return backend_; }
+
   // Computes one token for each row, and writes its keys and values into the cache. Returns the logits of the rows
   // listed in `output_rows`: [output_rows][vocabulary], host memory, valid until the next call. `segments` cover
   // `tokens` in order.

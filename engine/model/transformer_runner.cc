@@ -4,6 +4,16 @@
 #include "glog/logging.h"
 
 namespace fermata {
+namespace {
+
+std::vector<kernels::Backend::KvBlockCopy> ToBlockCopies(absl::Span<const KvCopy> copies) {
+  std::vector<kernels::Backend::KvBlockCopy> result;
+  result.reserve(copies.size());
+  for (const KvCopy& copy : copies) result.push_back({Value(copy.block), copy.host});
+  return result;
+}
+
+}  // namespace
 
 absl::Status TransformerRunner::Run(const Batch& batch, StepOutput* output) {
   output->sampled.clear();
@@ -22,6 +32,14 @@ absl::Status TransformerRunner::Run(const Batch& batch, StepOutput* output) {
                     {slice.context, slice.prompt_token_count, slice.appended}, &sampled);
   }
   return absl::OkStatus();
+}
+
+absl::Status TransformerRunner::CopyKvToHost(absl::Span<const KvCopy> copies) {
+  return transformer_->backend().CopyKvToHost(ToBlockCopies(copies));
+}
+
+absl::Status TransformerRunner::CopyKvFromHost(absl::Span<const KvCopy> copies) {
+  return transformer_->backend().CopyKvFromHost(ToBlockCopies(copies));
 }
 
 void TransformerRunner::LayOut(const Batch& batch) {

@@ -28,6 +28,9 @@ class TransformerRunner : public ModelRunner {
         max_outputs_(max_outputs) {}
 
   absl::Status Run(const Batch& batch, StepOutput* output) override;
+  int64_t kv_block_bytes() const override { return transformer_->backend().kv_block_bytes(); }
+  absl::Status CopyKvToHost(absl::Span<const KvCopy> copies) override;
+  absl::Status CopyKvFromHost(absl::Span<const KvCopy> copies) override;
 
  private:
   // Fills the vectors below from `batch`.

@@ -19,7 +19,8 @@ bool IsOneOf(const Command& command) {
 }  // namespace
 
 size_t CommandQueue::BoundFor(const Command& command) const {
-  if (IsOneOf<DetachCommand, DrainCommand>(command)) return std::numeric_limits<size_t>::max();
+  if (IsOneOf<DetachCommand, DrainCommand, KvMoveDone, ParkAllCommand>(command))
+    return std::numeric_limits<size_t>::max();
   if (IsOneOf<PreemptCommand, ContinueCommand, AbortCommand, SetPriorityCommand, ApplyCommand, OpenSessionCommand,
               KeepSessionAliveCommand, CloseSessionCommand>(command)) {
     return 2 * capacity_;

@@ -17,8 +17,8 @@ namespace fermata {
 //
 // Three kinds of command have three bounds. Ordinary ones (Enqueue, reads) may fill `capacity`. Verbs over what exists
 // (Preempt, Continue, Abort, SetPriority, Apply) and life signs of sessions may fill as much again, so that an engine
-// flooded with work can still be steered. What must not be lost (Detach, Drain) is always taken: there is at most one
-// for each reader that was counted.
+// flooded with work can still be steered. What must not be lost (Detach, Drain, KvMoveDone, ParkAll) is always taken:
+// there is at most one for each reader that was counted and for each move of KV.
 class CommandQueue {
  public:
   explicit CommandQueue(size_t capacity) : capacity_(capacity) {}

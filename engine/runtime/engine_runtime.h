@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -21,18 +22,25 @@
 #include "engine/runtime/clock.h"
 #include "engine/runtime/command_queue.h"
 #include "engine/runtime/engine_stats.h"
+#include "engine/runtime/kv_mover.h"
+#include "engine/runtime/kv_tiers.h"
 #include "engine/runtime/publisher.h"
 
 namespace fermata {
 
-// Two threads: the engine's, which owns the Engine and the ModelRunner, and the publisher's. Idle, both are blocked.
-// All public methods may be called from any thread.
+// Two threads (and KvMover's two, where KV has other tiers): the engine's, which owns the Engine and the ModelRunner,
+// and the publisher's. Idle, both are blocked. All public methods may be called from any thread.
 class EngineRuntime {
  public:
   struct Options {
     EngineOptions engine;
     size_t max_pending_commands = 65536;
     ReportObserver* observer = nullptr;  // borrowed, must outlive the runtime; null: none
+
+    // Memory and files for engine.host_block_count and engine.disk_block_count. What is found on disk is PAUSED before
+    // anything else is done.
+    KvTiers tiers = {};
+    absl::Duration park_timeout = absl::Minutes(5);  // for Shutdown() to write everything to the disk
   };
 
   // Starts both threads. `decoder` and `clock` must outlive this. REQUIRES: options.engine.Validate() is OK.
@@ -60,8 +68,8 @@ class EngineRuntime {
   // Waits until nothing is queued or running, or `timeout` has passed. True: nothing is. REQUIRES: Drain() was called.
   bool AwaitDrained(absl::Duration timeout);
 
-  // Finishes what lives with ABORTED and `reason`, publishes that, and ends both threads: the engine's, then the
-  // publisher's. Called a second time: no change.
+  // With a disk tier: pauses what lives and parks it there. Finishes what lives else with ABORTED and `reason`,
+  // publishes that, and ends the threads: the engine's, then the publisher's. Called a second time: no change.
   void Shutdown(const std::string& reason);
 
   // What happened, for those who watch.
@@ -75,12 +83,18 @@ class EngineRuntime {
   absl::Status Send(Command command, Ticket ticket);
   void Loop();
   void RunBoundary();
+  void Hand(Report report, absl::Time now, absl::Duration step_duration);
   void RunStep(const Batch& batch);
 
-  // Tells AwaitDrained() if a drain is over.
+  // Tells AwaitDrained() if a drain is over, and Shutdown() if all is parked.
   void NoteDrained();
+  void NoteParked();
+
+  // The generations found on disk, but for those that are impossible.
+  std::vector<Command> RestoreCommands() const;
 
   const Options options_;
+  const TokenDecoder& decoder_;
   const Clock& clock_;
   const absl::Time start_time_;
   CommandQueue queue_;
@@ -88,11 +102,14 @@ class EngineRuntime {
   Publisher publisher_;
   Engine engine_;  // the engine's thread alone, as are the next three
   std::unique_ptr<ModelRunner> runner_;
+  std::unique_ptr<KvMover> mover_;  // null: there are no other tiers
   StepOutput output_;
   bool draining_ = false;
+  bool parking_ = false;
 
   std::mutex drain_mutex_;
   std::condition_variable drain_changed_;
+  bool parked_ = false;   // all that could be parked is; guarded likewise
   bool drained_ = false;  // a drain was asked for, and nothing is active; guarded by drain_mutex_
 
   std::atomic<bool> shut_down_ = false;  // Shutdown() was called

@@ -34,7 +34,7 @@ struct WatchedStateChange {
 
 struct WatchedEvent {
   std::shared_ptr<const WatchedIdentity> identity;
-  std::variant<WatchedStateChange, Progress, PriorityChanged> event;
+  std::variant<WatchedStateChange, Progress, PriorityChanged, KvMoved> event;
 };
 
 // A report of the engine: all that changed at one revision.

@@ -59,6 +59,11 @@ void Publisher::Stop() {
   }
   changed_.notify_all();
   thread_.join();
+  // What lives now is parked: its readers are told that this process ends.
+  for (const auto& [key, known] : known_) {
+    known.log->Close();
+    known.log->WakeReaders();
+  }
   absl::flat_hash_map<Ticket, ReplyCallback> unanswered;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -124,6 +129,8 @@ void Publisher::PublishEvent(Event& event, int64_t step, WatchedBatch& batch) {
     batch.events.push_back({Find(change->key).identity, watched});
   } else if (const auto* progress = std::get_if<Progress>(&event)) {
     batch.events.push_back({Find(progress->key).identity, *progress});
+  } else if (const auto* moved = std::get_if<KvMoved>(&event)) {
+    batch.events.push_back({Find(moved->key).identity, *moved});
   } else if (const auto* priority = std::get_if<PriorityChanged>(&event)) {
     batch.events.push_back({Find(priority->key).identity, *priority});
   } else if (auto* sampled = std::get_if<TokenSampled>(&event)) {

@@ -1,6 +1,7 @@
 #include "engine/runtime/token_log.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace fermata {
@@ -11,7 +12,10 @@ void TokenLog::AppendToken(TokenId token, absl::string_view text, int64_t step, 
   text_.append(text.data(), text.size());
   text_ends_.push_back(text_.size());
   steps_.push_back(step);
-  if (logprobs.has_value()) logprobs_.push_back(*std::move(logprobs));
+  if (!logprobs.has_value()) return;
+  // Those of tokens from before a restart are not known.
+  logprobs_.resize(tokens_.size() - 1, {.logprob = std::numeric_limits<float>::quiet_NaN(), .top = {}});
+  logprobs_.push_back(*std::move(logprobs));
 }
 
 void TokenLog::AppendText(absl::string_view text) {
@@ -39,6 +43,11 @@ void TokenLog::AppendFinish(GenerationInfo info) {
   steps_.shrink_to_fit();
   logprobs_.shrink_to_fit();
   text_.shrink_to_fit();
+}
+
+void TokenLog::Close() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  closed_ = true;
 }
 
 void TokenLog::WakeReaders() {
@@ -75,6 +84,10 @@ TokenLog::Item TokenLog::Read(Cursor& cursor, std::function<void()> wake) {
   if (finish_.has_value()) {
     cursor.finished = true;
     return *finish_;
+  }
+  if (closed_) {
+    cursor.finished = true;
+    return LogClosed();
   }
   waiting_[cursor.reader] = std::move(wake);
   return std::monostate();

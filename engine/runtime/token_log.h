@@ -43,6 +43,9 @@ struct LogFinish {
   GenerationInfo info;
 };
 
+// The end of this process, not of the generation, which another process may go on with. Nothing follows.
+struct LogClosed {};
+
 // Append-only, so every reader sees the same, however often and from wherever it reads. One thread appends (the
 // publisher's), any number of readers read, each at its own pace: a reader is a cursor, and a slow one costs nobody
 // anything. Memory is bounded by the generation's max_tokens and the readers that are there.
@@ -58,7 +61,7 @@ class TokenLog {
   };
 
   // Nothing: all there is has been read.
-  using Item = std::variant<std::monostate, LogChunk, LogNotice, LogFinish>;
+  using Item = std::variant<std::monostate, LogChunk, LogNotice, LogFinish, LogClosed>;
 
   // A longer chunk is cut, so that a message stays small.
   static constexpr int64_t kMaxChunkTokens = 1024;
@@ -74,6 +77,9 @@ class TokenLog {
   // `change` is the present state from now on. `announced`: readers get it as a notice, after the tokens so far.
   void AppendState(LogNotice change, bool announced);
   void AppendFinish(GenerationInfo info);
+
+  // Nothing comes any more. After a finish: no change.
+  void Close();
 
   // Calls whoever waits, each once. Called after the appends of a report, without any lock held.
   void WakeReaders();
@@ -115,6 +121,7 @@ class TokenLog {
   std::deque<PlacedNotice> notices_;
   int64_t first_notice_ = 0;  // the number of notices_[0]
   std::optional<LogFinish> finish_;
+  bool closed_ = false;
   int64_t next_reader_ = 1;
   std::map<int64_t, std::function<void()>> waiting_;  // by Cursor::reader
 };

@@ -44,13 +44,43 @@ prometheus::MetricFamily Total(const std::string& name, const std::string& help,
   return FamilyBuilder(name, help, prometheus::MetricType::Counter).Add(value).Take();
 }
 
+prometheus::MetricFamily Blocks(const EngineInfo& info) {
+  FamilyBuilder family("fermata_kv_blocks", "KV blocks, by tier and use; the uses add up to the tier.",
+                       prometheus::MetricType::Gauge);
+  const std::pair<const char*, const KvPoolInfo*> tiers[] = {
+      {"device", &info.device}, {"host", &info.host}, {"disk", &info.disk}};
+  for (const auto& [tier, pool] : tiers) {
+    // Of one that is not configured there is nothing to say; the cache lives on the device alone.
+    if (pool->block_count == 0) continue;
+    const auto add = [&, tier = tier](const char* use, int64_t count) {
+      family.Add(count, {{"tier", tier}, {"use", use}});
+    };
+    add("running", pool->running_count);
+    add("preempted", pool->preempted_count);
+    add("paused", pool->paused_count);
+    add("moving", pool->moving_count);
+    add("free", pool->free_count);
+    if (pool == &info.device) add("cached", pool->cached_count);
+  }
+  return family.Take();
+}
+
+prometheus::MetricFamily Moves(const EngineInfo& info) {
+  FamilyBuilder family("fermata_kv_moves_total", "Moves of a generation's KV from one tier to another.",
+                       prometheus::MetricType::Counter);
+  const char* const tiers[kKvTierCount] = {"none", "device", "host", "disk"};
+  for (int from = 0; from < kKvTierCount; ++from) {
+    for (int to = 1; to < kKvTierCount; ++to) {
+      if (from != to) family.Add(info.kv_move_total[from][to], {{"from", tiers[from]}, {"to", tiers[to]}});
+    }
+  }
+  return family.Take();
+}
+
 }  // namespace
 
 std::vector<prometheus::MetricFamily> ToMetrics(const EngineInfo& info) {
   const auto count = [&](GenerationState state) { return info.count_by_state[static_cast<int>(state)]; };
-  const auto use = [](const char* name) {
-    return std::vector<std::pair<std::string, std::string>>{{"tier", "device"}, {"use", name}};
-  };
   using Type = prometheus::MetricType;
   return {
       FamilyBuilder("fermata_generations", "Generations that are not finished, by state.", Type::Gauge)
@@ -59,13 +89,9 @@ std::vector<prometheus::MetricFamily> ToMetrics(const EngineInfo& info) {
           .Add(count(GenerationState::kPreempted), {{"state", "preempted"}})
           .Add(count(GenerationState::kPaused), {{"state", "paused"}})
           .Take(),
-      FamilyBuilder("fermata_kv_blocks", "KV blocks, by tier and use; the uses add up to the pool.", Type::Gauge)
-          .Add(info.block_running_count, use("running"))
-          .Add(info.block_preempted_count, use("preempted"))
-          .Add(info.block_paused_count, use("paused"))
-          .Add(info.block_cached_count, use("cached"))
-          .Add(info.block_free_count, use("free"))
-          .Take(),
+      Blocks(info),
+      Moves(info),
+      Total("fermata_failed_kv_moves_total", "Moves of KV that failed.", info.kv_move_failed_total),
       Total("fermata_steps_total", "Completed steps.", info.step),
       Total("fermata_prefilled_tokens_total", "Prompt and appended tokens computed.", info.prefilled_token_total),
       Total("fermata_output_tokens_total", "Tokens sampled.", info.output_token_total),

@@ -108,9 +108,8 @@ void ToProto(const GenerationInfo& info, v1::Generation* proto) {
   proto->set_traffic_class(info.traffic_class);
   for (const auto& [key, value] : info.labels) (*proto->mutable_labels())[key] = value;
   proto->set_kv_tier(ToProto(info.kv_tier));
-  proto->set_kv_block_count(info.kv_block_count);
-  // Until there are other tiers, all blocks are on the device.
-  proto->mutable_kv_blocks()->set_device_count(info.kv_block_count);
+  proto->set_kv_block_count(info.kv_blocks.total());
+  ToProto(info.kv_blocks, proto->mutable_kv_blocks());
   ToProto(info.usage, proto->mutable_usage());
   if (info.state == GenerationState::kPaused) {
     FillPause(info.pause, proto->mutable_pause());

@@ -190,6 +190,15 @@ std::vector<Flag> LimitFlags() {
        Number<int32_t>([](O& o) -> int32_t& { return o.engine.context_tokens; }, 2)},
       {"kv_bytes", "N", "of KV cache; default what all slots could use, at most a quarter of the memory available",
        Number<int64_t>([](O& o) -> int64_t& { return o.kv_bytes; }, 1)},
+      {"kv_host_bytes", "N", "of KV in the host's memory, for what is paused or displaced; default 0, none",
+       Number<int64_t>([](O& o) -> int64_t& { return o.kv_host_bytes; }, 0)},
+      {"kv_disk_dir", "FOLDER", "for KV in files, where paused generations outlive a restart; default none",
+       [](const std::string& v, O& o) {
+         o.kv_disk_dir = v;
+         return absl::OkStatus();
+       }},
+      {"kv_disk_bytes", "N", "of KV there; default nine tenths of what is free",
+       Number<int64_t>([](O& o) -> int64_t& { return o.kv_disk_bytes; }, 0)},
       {"block_tokens", "N", "tokens in a KV block; default 16",
        Number<int32_t>([](O& o) -> int32_t& { return o.engine.block_tokens; }, 1, 4096)},
       {"step_tokens", "N", "tokens in a step; default what takes about 100 ms",

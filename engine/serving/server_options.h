@@ -30,7 +30,10 @@ struct ServerOptions {
   // block_count is worked out from kv_bytes; context_tokens and step_tokens of 0 are worked out from the model. See
   // SizeEngine() and CalibrateStepTokens().
   EngineOptions engine;
-  int64_t kv_bytes = 0;  // 0: a share of memory
+  int64_t kv_bytes = 0;       // 0: a share of memory
+  int64_t kv_host_bytes = 0;  // 0: no such tier
+  std::string kv_disk_dir;    // empty: no such tier
+  int64_t kv_disk_bytes = 0;  // 0: nine tenths of what is free there
   std::optional<int32_t> data_min_priority;
 
   absl::Duration drain_timeout = absl::Seconds(25);

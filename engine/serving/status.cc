@@ -1,7 +1,5 @@
 #include "engine/serving/status.h"
 
-#include "absl/strings/str_cat.h"
-
 namespace fermata {
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
@@ -13,10 +11,6 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
     message = message.substr(0, end);
   }
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(message));
-}
-
-absl::Status NotServedYet(absl::string_view name) {
-  return absl::UnimplementedError(absl::StrCat(name, " is not served yet by this server"));
 }
 
 }  // namespace fermata

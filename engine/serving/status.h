@@ -16,9 +16,6 @@ inline constexpr size_t kMaxStatusMessageBytes = 1024;
 // The same code; codes of both are the canonical ones.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
-// UNIMPLEMENTED, naming what is not served yet.
-absl::Status NotServedYet(absl::string_view name);
-
 }  // namespace fermata
 
 #endif  // FERMATA_ENGINE_SERVING_STATUS_H_

@@ -112,6 +112,11 @@ void TokenStream::WriteNext() {
     if (const std::shared_ptr<TokenStream> self = stream.lock()) self->OnWake();
   });
   if (std::holds_alternative<std::monostate>(item)) return ArmRepeat();
+  if (std::holds_alternative<LogClosed>(item)) {
+    return FinishOnce(grpc::Status(
+        grpc::StatusCode::UNAVAILABLE,
+        "the server is ending, and the generation is parked on disk: attach to it again when the server is back"));
+  }
   response_.Clear();
   writing_ = true;
   if (const auto* chunk = std::get_if<LogChunk>(&item)) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -106,6 +107,22 @@ absl::Status CpuBackend::AllocateKv(const KvShape& shape) {
   }
   kv_ = *std::move(buffer);
   kv_shape_ = shape;
+  return absl::OkStatus();
+}
+
+int64_t CpuBackend::kv_block_bytes() const { return kv_shape_.block_elements() * static_cast<int64_t>(sizeof(float)); }
+
+absl::Status CpuBackend::CopyKvToHost(absl::Span<const KvBlockCopy> copies) {
+  for (const KvBlockCopy& copy : copies) {
+    std::memcpy(copy.host, kv_->data() + copy.block * kv_shape_.block_elements(), kv_block_bytes());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::CopyKvFromHost(absl::Span<const KvBlockCopy> copies) {
+  for (const KvBlockCopy& copy : copies) {
+    std::memcpy(kv_->data() + copy.block * kv_shape_.block_elements(), copy.host, kv_block_bytes());
+  }
   return absl::OkStatus();
 }
 

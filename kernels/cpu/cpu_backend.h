@@ -38,6 +38,9 @@ class CpuBackend : public Backend {
   absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) override;
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t float_count) override;
   absl::Status AllocateKv(const KvShape& shape) override;
+  int64_t kv_block_bytes() const override;
+  absl::Status CopyKvToHost(absl::Span<const KvBlockCopy> copies) override;
+  absl::Status CopyKvFromHost(absl::Span<const KvBlockCopy> copies) override;
   void Embed(const Weights& table, absl::Span<const int32_t> tokens, float* output) override;
   void RmsNorm(const Weights& weight, float epsilon, const float* x, int32_t rows, float* output) override;
   void MatMul(absl::Span<const Product> products, const float* x, int32_t rows) override;

@@ -173,21 +173,24 @@ TEST_F(LimitsTest, ListsCheckTheirArguments) {
   EXPECT_EQ(list(request), StatusCode::INVALID_ARGUMENT);
 }
 
-// Fields and RPCs that are not served yet are named, never ignored.
-TEST_F(LimitsTest, WhatIsNotServedYetIsNamed) {
+TEST_F(LimitsTest, ATierThatIsNotConfiguredOrIsNoneIsRefusedAndNothingChanges) {
   Enqueue("g", Spec(3), /*hold=*/true);
-  const auto expect = [](const grpc::Status& status, const std::string& name) {
-    EXPECT_EQ(status.error_code(), StatusCode::UNIMPLEMENTED) << name;
-    EXPECT_THAT(status.error_message(), HasSubstr(name));
-  };
-  const auto preempt = [&](auto set) {
+  const auto preempt = [&](v1::KvTier::Tier tier, v1::OperationResults& results) {
     v1::PreemptRequest request;
-    set(request);
+    request.add_generation_ids("g");
+    request.set_tier(tier);
     grpc::ClientContext context;
-    v1::OperationResults results;
     return control().Preempt(&context, request, &results);
   };
-  expect(preempt([](v1::PreemptRequest& r) { r.set_tier(v1::KvTier::HOST); }), "tier");
+  v1::OperationResults results;
+  EXPECT_EQ(preempt(v1::KvTier::NONE, results).error_code(), StatusCode::INVALID_ARGUMENT);
+  for (const auto& [tier, flag] :
+       {std::pair(v1::KvTier::HOST, "--kv_host_bytes"), {v1::KvTier::DISK, "--kv_disk_dir"}}) {
+    results.Clear();
+    ASSERT_TRUE(preempt(tier, results).ok());
+    EXPECT_EQ(results.results(0).code(), static_cast<int>(StatusCode::FAILED_PRECONDITION));
+    EXPECT_THAT(results.results(0).message(), HasSubstr(flag));
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace fermata {
@@ -50,8 +51,27 @@ OperationResult EngineHarness::Enqueue(const std::string& id, const Job& job) {
   return One(std::move(command));
 }
 
-OperationResult EngineHarness::Preempt(const std::string& id, const std::string& reason) {
-  return One(PreemptCommand{.ids = {IdOf(id)}, .reason = reason});
+OperationResult EngineHarness::Preempt(const std::string& id, const std::string& reason, KvTier tier) {
+  return One(PreemptCommand{.ids = {IdOf(id)}, .reason = reason, .tier = tier});
+}
+
+std::vector<std::string> EngineHarness::Moves() const {
+  std::vector<std::string> lines;
+  for (const KvMove& move : moves_) {
+    lines.push_back(
+        absl::StrCat(move.generation_id.value(), " ", Name(move.from), ">", Name(move.to), " ", move.block_count));
+  }
+  return lines;
+}
+
+Report EngineHarness::FinishMove(absl::Status status) {
+  const KvMoveId id = moves_.at(0).id;
+  moves_.erase(moves_.begin());
+  return Boundary({KvMoveDone{id, std::move(status)}});
+}
+
+void EngineHarness::FinishMoves() {
+  while (!moves_.empty()) FinishMove();
 }
 
 OperationResult EngineHarness::Continue(const std::string& id) { return One(ContinueCommand{.ids = {IdOf(id)}}); }
@@ -123,8 +143,13 @@ void EngineHarness::Take(const Report& report) {
       text_[sampled->key] += sampled->text;
     } else if (const auto* released = std::get_if<TextReleased>(&event)) {
       text_[released->key] += released->text;
+    } else if (const auto* moved = std::get_if<KvMoved>(&event)) {
+      moved_.push_back(*moved);
     }
   }
+  moves_.insert(moves_.end(), report.moves.begin(), report.moves.end());
+  cancelled_moves_.insert(cancelled_moves_.end(), report.cancelled_moves.begin(), report.cancelled_moves.end());
+  for (const GenerationId& id : report.discarded_files) discarded_files_.push_back(id.value());
 }
 
 void EngineHarness::Script(const std::string& id, absl::string_view bytes, bool end) {

@@ -73,7 +73,7 @@ class EngineHarness {
 
   // Each returns what the engine answers, for one id.
   OperationResult Enqueue(const std::string& id, const Job& job = Job());
-  OperationResult Preempt(const std::string& id, const std::string& reason = "");
+  OperationResult Preempt(const std::string& id, const std::string& reason = "", KvTier tier = KvTier::kNone);
   OperationResult Continue(const std::string& id);
   OperationResult Abort(const std::string& id);
   OperationResult SetPriority(const std::string& id, int priority);
@@ -84,6 +84,20 @@ class EngineHarness {
 
   // Applies commands at one boundary.
   Report Boundary(std::vector<Command> commands = {});
+
+  // Moves of KV that nobody has answered yet, oldest first, as "id DEVICE>HOST 2".
+  std::vector<std::string> Moves() const;
+
+  // The oldest of them is done, or has failed.
+  Report FinishMove(absl::Status status = absl::OkStatus());
+
+  // Every move is done at once, and what follows from it.
+  void FinishMoves();
+
+  const std::vector<KvMove>& moves() const { return moves_; }
+  const std::vector<KvMoveId>& cancelled_moves() const { return cancelled_moves_; }
+  const std::vector<std::string>& discarded_files() const { return discarded_files_; }
+  const std::vector<KvMoved>& moved() const { return moved_; }
 
   // Runs one step, or `count`; returns the last report.
   Report Step(int count = 1);
@@ -129,6 +143,10 @@ class EngineHarness {
   std::map<GenerationKey, std::string> ids_;
   std::map<GenerationKey, std::string> text_;
   std::map<GenerationKey, std::vector<TokenId>> tokens_;
+  std::vector<KvMove> moves_;
+  std::vector<KvMoveId> cancelled_moves_;
+  std::vector<std::string> discarded_files_;
+  std::vector<KvMoved> moved_;
   std::vector<std::string> started_;
   std::vector<std::string> finished_;
 };

@@ -113,7 +113,7 @@ TEST(EngineLimitsTest, TheTimeoutCountsFromEnqueuePausesIncludedAndIsNeverEarly)
   const GenerationInfo info = *engine.Get("g").generation;
   EXPECT_EQ(info.finish_reason, FinishReason::kDeadline);
   EXPECT_THAT(info.error_message, HasSubstr("10s"));
-  EXPECT_EQ(engine.GetEngine().block_free_count, engine.GetEngine().block_count);
+  EXPECT_EQ(engine.GetEngine().device.free_count, engine.GetEngine().device.block_count);
 }
 
 TEST(EngineLimitsTest, AFinishEndsTimeoutAndLease) {
@@ -201,7 +201,7 @@ TEST(EngineLimitsTest, ADisconnectThatAbortsFreesEverything) {
   engine.Step();
   engine.Detach("g");
   EXPECT_EQ(engine.Get("g").generation->finish_reason, FinishReason::kAborted);
-  EXPECT_EQ(engine.GetEngine().block_free_count, engine.GetEngine().block_count);
+  EXPECT_EQ(engine.GetEngine().device.free_count, engine.GetEngine().device.block_count);
   engine.Detach("g");  // late and doubled ones are ignored
   engine.Boundary({DetachCommand{GenerationKey{99}}});
 }

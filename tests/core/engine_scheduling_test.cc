@@ -157,10 +157,10 @@ TEST(EngineSchedulingTest, AdmissionReservesEveryBlockSoThatNothingIsStuck) {
   engine.Enqueue("c", {.prompt_tokens = 4, .max_tokens = 4});    // 1 block: may not overtake b
   engine.Step();
   EXPECT_THAT(engine.Batch(), ElementsAre("a"));
-  EXPECT_EQ(engine.Get("a").generation->kv_block_count, 3);
+  EXPECT_EQ(engine.Get("a").generation->kv_blocks.total(), 3);
   engine.RunUntilIdle();
   EXPECT_THAT(engine.started(), ElementsAre("a", "b", "c"));
-  EXPECT_EQ(engine.GetEngine().block_free_count, 4);
+  EXPECT_EQ(engine.GetEngine().device.free_count, 4);
 }
 
 TEST(EngineSchedulingTest, BlocksHeldByPausedOnesLeaveAnIdleEngineAndNoBusyLoop) {

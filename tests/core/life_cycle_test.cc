@@ -214,7 +214,7 @@ TEST(LifeCycleTest, NoTokenComesWhilePausedAndTheRestFollows) {
   engine.Step(4);
   EXPECT_EQ(engine.Preempt("g").generation->usage.output_token_count, 4);
   const EngineInfo held = engine.GetEngine();
-  EXPECT_EQ(held.block_paused_count, 1);
+  EXPECT_EQ(held.device.paused_count, 1);
   engine.Step(20);
   EXPECT_EQ(engine.Text("g"), "abcd");
   EXPECT_EQ(engine.Batch(), std::vector<std::string>{"other"});
@@ -278,9 +278,9 @@ TEST(LifeCycleTest, CountersFollowEveryMove) {
   EXPECT_EQ(info.count_by_state[static_cast<int>(State::kPreempted)], 1);
   EXPECT_EQ(info.count_by_state[static_cast<int>(State::kPaused)], 1);
   EXPECT_EQ(info.count_by_state[static_cast<int>(State::kQueued)], 1);
-  EXPECT_EQ(info.block_running_count, 1);
-  EXPECT_EQ(info.block_preempted_count, 2);
-  EXPECT_EQ(info.block_free_count, info.block_count - 3);
+  EXPECT_EQ(info.device.running_count, 1);
+  EXPECT_EQ(info.device.preempted_count, 2);
+  EXPECT_EQ(info.device.free_count, info.device.block_count - 3);
   EXPECT_EQ(info.prefilled_token_total, 8);
   EXPECT_EQ(info.output_token_total, 2);
   EXPECT_EQ(info.preemption_total, 1);
@@ -290,7 +290,7 @@ TEST(LifeCycleTest, CountersFollowEveryMove) {
   info = engine.GetEngine();
   EXPECT_EQ(info.count_by_state[static_cast<int>(State::kFinished)], 4);
   EXPECT_EQ(info.finished_total, 4);
-  EXPECT_EQ(info.block_free_count, info.block_count);
+  EXPECT_EQ(info.device.free_count, info.device.block_count);
   EXPECT_EQ(engine.Get("held").generation->error_message, "the end");
 }
 

@@ -165,7 +165,7 @@ TEST(SharedPrefixTest, WhatIsPausedKeepsItsBlocks) {
   engine.Enqueue("large", {.prompt_tokens = 1, .max_tokens = 60});
   engine.Step();
   EXPECT_EQ(engine.Get("large").generation->state, GenerationState::kQueued) << "the cache cannot give them away";
-  EXPECT_EQ(engine.Get("held").generation->kv_block_count, 7);
+  EXPECT_EQ(engine.Get("held").generation->kv_blocks.total(), 7);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "tests/fakes/fake_model_runner.h"
 
+#include <algorithm>
+#include <cstring>
 #include <set>
 #include <utility>
 
@@ -9,7 +11,9 @@
 namespace fermata {
 
 FakeModelRunner::FakeModelRunner(FakeModelRunnerOptions options)
-    : options_(std::move(options)), slots_(static_cast<size_t>(options_.block_count) * options_.block_tokens) {}
+    : options_(std::move(options)),
+      slots_(static_cast<size_t>(options_.block_count) * options_.block_tokens),
+      host_slots_(static_cast<size_t>(options_.host_block_count) * options_.block_tokens) {}
 
 void FakeModelRunner::Violation(const BatchSlice& slice, const std::string& what) {
   violations_.push_back(absl::StrCat("generation ", Value(slice.key), ": ", what));
@@ -75,6 +79,57 @@ FakeModelRunner::Slot* FakeModelRunner::SlotAt(const BatchSlice& slice, int64_t 
     return nullptr;
   }
   return &slots_[static_cast<size_t>(block) * options_.block_tokens + position % options_.block_tokens];
+}
+
+absl::Status FakeModelRunner::CopyKvToHost(absl::Span<const KvCopy> copies) {
+  for (const KvCopy& copy : copies) {
+    std::memcpy(copy.host, &slots_[static_cast<size_t>(Value(copy.block)) * options_.block_tokens], kv_block_bytes());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FakeModelRunner::CopyKvFromHost(absl::Span<const KvCopy> copies) {
+  for (const KvCopy& copy : copies) {
+    Slot* const slots = &slots_[static_cast<size_t>(Value(copy.block)) * options_.block_tokens];
+    std::memcpy(static_cast<void*>(slots), copy.host, kv_block_bytes());
+    // Steps are counted anew in another process.
+    for (int32_t i = 0; i < options_.block_tokens; ++i) slots[i].step = 0;
+  }
+  return absl::OkStatus();
+}
+
+void FakeModelRunner::Copy(const KvMove& move) {
+  const size_t count = static_cast<size_t>(move.block_count);
+  const size_t block_tokens = options_.block_tokens;
+  std::vector<Slot> moved;
+  if (move.from == KvTier::kDisk) {
+    const std::vector<Slot>& file = files_[move.generation_id];
+    if (file.size() < (move.first_block + count) * block_tokens) {
+      violations_.push_back(absl::StrCat("the file of ", move.generation_id.value(), " is too short"));
+      return;
+    }
+    const auto begin = file.begin() + move.first_block * block_tokens;
+    moved.assign(begin, begin + count * block_tokens);
+  } else if (move.from != KvTier::kNone) {
+    const std::vector<Slot>& from = move.from == KvTier::kDevice ? slots_ : host_slots_;
+    for (const BlockId block : move.source) {
+      const auto begin = from.begin() + Value(block) * block_tokens;
+      moved.insert(moved.end(), begin, begin + block_tokens);
+    }
+  }
+  if (moved.size() != count * block_tokens) {
+    violations_.push_back(absl::StrCat("a move of ", count, " blocks with others"));
+    return;
+  }
+  if (move.to == KvTier::kDisk) {
+    files_[move.generation_id] = std::move(moved);
+    return;
+  }
+  std::vector<Slot>& to = move.to == KvTier::kDevice ? slots_ : host_slots_;
+  if (move.target.size() != count) violations_.push_back("a move to another number of blocks");
+  for (size_t i = 0; i < move.target.size() && i < count; ++i) {
+    std::copy_n(moved.begin() + i * block_tokens, block_tokens, to.begin() + Value(move.target[i]) * block_tokens);
+  }
 }
 
 void FakeModelRunner::Write(const BatchSlice& slice, int64_t step) {

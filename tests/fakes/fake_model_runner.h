@@ -10,16 +10,20 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/core/ids.h"
+#include "engine/core/kv_move.h"
 #include "engine/core/model_runner.h"
 
 namespace fermata {
 
 struct FakeModelRunnerOptions {
   int32_t block_count = 64;
+  int32_t host_block_count = 0;
   int32_t block_tokens = 16;
   int32_t vocabulary_size = 64;
   int32_t max_step_tokens = 2048;
@@ -38,6 +42,16 @@ class FakeModelRunner : public ModelRunner {
 
   // INTERNAL with the first violation, from then on, if a batch was wrong.
   absl::Status Run(const Batch& batch, StepOutput* output) override;
+
+  int64_t kv_block_bytes() const override { return options_.block_tokens * static_cast<int64_t>(sizeof(Slot)); }
+  absl::Status CopyKvToHost(absl::Span<const KvCopy> copies) override;
+  absl::Status CopyKvFromHost(absl::Span<const KvCopy> copies) override;
+
+  // Without threads or memory of the host: moves what the slots hold, as a copy of KV would; files are kept by
+  // generation until they are removed.
+  void Copy(const KvMove& move);
+  void RemoveFile(const GenerationId& id) { files_.erase(id); }
+  int64_t file_count() const { return static_cast<int64_t>(files_.size()); }
 
   // What was wrong with batches so far; empty if nothing was.
   const std::vector<std::string>& violations() const { return violations_; }
@@ -62,7 +76,9 @@ class FakeModelRunner : public ModelRunner {
   void Violation(const BatchSlice& slice, const std::string& what);
 
   const FakeModelRunnerOptions options_;
-  std::vector<Slot> slots_;  // [block][slot]
+  std::vector<Slot> slots_;                          // [block][slot]
+  std::vector<Slot> host_slots_;                     // [block][slot]
+  std::map<GenerationId, std::vector<Slot>> files_;  // [block][slot]
   std::vector<std::string> violations_;
 };
 

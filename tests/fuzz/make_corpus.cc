@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/runtime/kv_file.h"
 #include "glog/logging.h"
 #include "proto/fermata/v1/control_service.pb.h"
 #include "proto/fermata/v1/inference_service.pb.h"
@@ -249,6 +250,40 @@ Corpus TokenizerCorpus() {
           {"zeros", input(6, 2, std::string(12, '\0'))}};
 }
 
+Corpus KvFileCorpus() {
+  KvFileHead head = {.fingerprint = "model", .parked = {.id = *GenerationId::Parse("a")}, .block_bytes = 32};
+  ParkedGeneration& parked = head.parked;
+  parked.context = {TokenId{1}, TokenId{2}, TokenId{3}};
+  parked.computed_token_count = 2;
+  parked.usage = {.prompt_token_count = 2, .output_token_count = 1};
+  parked.spec.sampling.max_tokens = 8;
+  head.block_checksums = {7};
+  Corpus corpus = {{"least", EncodeKvFileHead(head)}};
+  parked.spec.sampling.stop = {"END"};
+  parked.spec.sampling.stop_token_ids = {TokenId{5}};
+  parked.spec.sampling.logit_bias = {{TokenId{6}, 1.0f}};
+  parked.spec.labels = {{"key", "value"}};
+  parked.context.push_back(TokenId{4});
+  parked.appended = {{3, 4}};
+  parked.usage.appended_token_count = 1;
+  parked.append_id = "turn-2";
+  parked.text_begins = {1};
+  parked.session_id = "s";
+  parked.lease = absl::Seconds(3);
+  corpus["all"] = EncodeKvFileHead(head);
+  corpus["no_blocks"] = EncodeKvFileHead({.fingerprint = "", .parked = parked});
+  corpus["cut"] = corpus["all"].substr(0, 100);
+  corpus["header"] = corpus["all"].substr(0, kKvFileHeaderBytes);
+  corpus["nothing"] = "";
+  std::string version = corpus["least"];
+  version[8] = 2;
+  corpus["another_version"] = version;
+  std::string counts = corpus["least"];
+  counts.replace(16, 16, std::string(16, '\xFF'));
+  corpus["impossible_sizes"] = counts;
+  return corpus;
+}
+
 void Write(const std::filesystem::path& folder, const Corpus& corpus) {
   std::filesystem::create_directories(folder);
   for (const auto& [name, bytes] : corpus) {
@@ -267,6 +302,7 @@ int main(int argc, char** argv) {
   }
   const std::filesystem::path folder = argv[1];
   fermata::Write(folder / "gguf", fermata::GgufCorpus());
+  fermata::Write(folder / "kv_file", fermata::KvFileCorpus());
   fermata::Write(folder / "request", fermata::RequestCorpus());
   fermata::Write(folder / "tokenizer", fermata::TokenizerCorpus());
 }

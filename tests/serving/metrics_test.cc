@@ -61,14 +61,19 @@ TEST(EngineCollectorTest, PausedOnesAreNeitherQueuedNorRunning) {
   EngineInfo info;
   info.count_by_state[static_cast<int>(State::kPaused)] = 3;
   info.count_by_state[static_cast<int>(State::kRunning)] = 1;
-  info.block_paused_count = 12;
-  info.block_free_count = 88;
+  info.device.block_count = 100;
+  info.device.paused_count = 12;
+  info.host.block_count = 7;
+  info.host.paused_count = 3;
+  info.kv_move_total[1][2] = 5;
+  info.device.free_count = 88;
   info.output_token_total = 41;
   const std::string text = prometheus::TextSerializer().Serialize(ToMetrics(info));
   for (const char* line :
        {"fermata_generations{state=\"paused\"} 3", "fermata_generations{state=\"running\"} 1",
         "fermata_generations{state=\"queued\"} 0", "fermata_kv_blocks{tier=\"device\",use=\"paused\"} 12",
-        "fermata_kv_blocks{tier=\"device\",use=\"free\"} 88", "fermata_output_tokens_total 41"}) {
+        "fermata_kv_blocks{tier=\"device\",use=\"free\"} 88", "fermata_kv_blocks{tier=\"host\",use=\"paused\"} 3",
+        "fermata_kv_moves_total{from=\"device\",to=\"host\"} 5", "fermata_output_tokens_total 41"}) {
     EXPECT_THAT(text, HasSubstr(std::string(line) + "\n"));
   }
 }

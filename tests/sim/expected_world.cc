@@ -132,9 +132,11 @@ ExpectedGeneration& ExpectedWorld::Create(const EnqueueCommand& command) {
 }
 
 void ExpectedWorld::Do(const PreemptCommand& command, std::vector<ExpectedResult>& results) {
+  const bool no_tier = (command.tier == KvTier::kHost && options_.host_block_count == 0) ||
+                       (command.tier == KvTier::kDisk && options_.disk_block_count == 0);
   ForEach(command, results, [&](ExpectedGeneration& generation) {
     PauseInfo& pause = generation.pause;
-    if (!IsLive(generation.state) || IsAnothers(generation, command.caller)) {
+    if (!IsLive(generation.state) || no_tier || IsAnothers(generation, command.caller)) {
       return absl::StatusCode::kFailedPrecondition;
     }
     const bool is_new = !pause.by_control;
@@ -357,6 +359,17 @@ void ExpectedWorld::SetState(GenerationKey key, State state, Cause cause, absl::
   }
 }
 
+void ExpectedWorld::Displace(GenerationKey key) {
+  const auto it = by_key_.find(key);
+  if (it != by_key_.end() && it->second.state == State::kRunning)
+    Move(it->second, State::kPreempted, Cause::kScheduler);
+}
+
+void ExpectedWorld::LoseKv(GenerationKey key) {
+  const auto it = by_key_.find(key);
+  if (it != by_key_.end() && IsLive(it->second.state)) Move(it->second, State::kFinished, Cause::kError);
+}
+
 void ExpectedWorld::EndStandstill(GenerationKey key) {
   const auto it = by_key_.find(key);
   if (it != by_key_.end() && it->second.state == State::kPreempted) Move(it->second, State::kFinished, Cause::kError);
@@ -365,8 +378,7 @@ void ExpectedWorld::EndStandstill(GenerationKey key) {
 void ExpectedWorld::SetComputed(GenerationKey key, int64_t output_token_count, bool has_kv) {
   const auto it = by_key_.find(key);
   if (it == by_key_.end()) return;
-  it->second.output_token_count = output_token_count;
-  it->second.has_kv = has_kv;
+  std::tie(it->second.output_token_count, it->second.has_kv) = std::tie(output_token_count, has_kv);
 }
 
 std::vector<GenerationKey> ExpectedWorld::Forget(absl::Time now) {

@@ -100,6 +100,10 @@ class ExpectedWorld {
   // The engine did this by itself: in a step; or, to end a standstill, at a boundary.
   void SetState(GenerationKey key, GenerationState state, Cause cause, absl::Time now);
   void EndStandstill(GenerationKey key);
+
+  // Likewise at a boundary: it gives its blocks to a more urgent one; its KV cannot be read back from the disk.
+  void Displace(GenerationKey key);
+  void LoseKv(GenerationKey key);
   void SetComputed(GenerationKey key, int64_t output_token_count, bool has_kv);
 
   // The keys that the engine must forget by now, in their order; they are forgotten here too.

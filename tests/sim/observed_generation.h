@@ -12,6 +12,7 @@
 
 #include "absl/time/time.h"
 #include "engine/core/engine_options.h"
+#include "engine/core/generation_info.h"
 #include "engine/core/generation_spec.h"
 #include "engine/core/generation_state.h"
 #include "engine/core/ids.h"
@@ -39,6 +40,8 @@ struct ObservedGeneration {
   int64_t computed_token_count = 0;  // by the batches it was in
   int64_t prefilled_token_count = 0;
   int64_t cached_token_count = 0;  // that it did not have to compute
+  KvTier tier = KvTier::kNone;     // where its KV is
+  bool is_lost = false;            // it could not be read back from the disk
   int64_t block_count = 0;         // held: from the first admission to the finish
   int64_t pause_step = -1;         // last completed step when it was last paused
   int64_t pause_count = 0;

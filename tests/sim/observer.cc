@@ -74,7 +74,7 @@ void Observer::OnStep(absl::Time now, const Report& report) {
   }
   // Caps, aging and shared blocks make an order of their own; then the engine's invariants alone are checked.
   if (options_.classes.empty() && options_.aging == absl::InfiniteDuration() &&
-      options_.prefix_sharing == PrefixSharing::kOff) {
+      options_.prefix_sharing == PrefixSharing::kOff && options_.host_block_count + options_.disk_block_count == 0) {
     OrderChecker(options_, generations_, shares_, displaced, violations_).Check();
   }
   progress_.clear();
@@ -143,6 +143,10 @@ void Observer::On(const StateChanged& event) {
   CheckCause(event);
   generation.state = event.to;
   if (event.to == State::kRunning) {
+    if (generation.tier == KvTier::kHost || generation.tier == KvTier::kDisk) {
+      violations_.Add(event.key, absl::StrCat("runs, and its KV is on ", Name(generation.tier)));
+    }
+    generation.tier = KvTier::kDevice;
     generation.block_count = std::max(generation.block_count, generation.BlockCountNeeded(options_.block_tokens));
   }
   if (event.to == State::kPaused) {
@@ -156,6 +160,7 @@ void Observer::On(const StateChanged& event) {
   }
   if (event.to == State::kFinished) {
     generation.block_count = 0;
+    generation.tier = KvTier::kNone;
     generation.finish_time = now_;
   }
   const bool needs_info = event.from == State::kNone || event.to == State::kPaused || event.to == State::kFinished;
@@ -168,7 +173,12 @@ void Observer::CheckCause(const StateChanged& event) {
   const bool by_step = event.cause == Cause::kScheduler || event.cause == Cause::kStop ||
                        event.cause == Cause::kLength || event.cause == Cause::kError;
   // At a boundary, one may give way to end a standstill.
-  const bool gives_way = !in_step_ && event.cause == Cause::kError && event.from == State::kPreempted;
+  const auto it = generations_.find(event.key);
+  const bool is_lost = it != generations_.end() && it->second.is_lost;
+  const bool has_tiers = options_.host_block_count + options_.disk_block_count > 0;
+  const bool gives_way = !in_step_ && ((event.cause == Cause::kError && (event.from == State::kPreempted || is_lost)) ||
+                                       // Displaced for its blocks, before the step.
+                                       (has_tiers && event.from == State::kRunning && event.to == State::kPreempted));
   if (by_step != in_step_ && !gives_way)
     violations_.Add(event.key, absl::StrCat("changes at a wrong time, by ", Name(event.cause)));
   // Nothing but a batch makes it run.
@@ -225,6 +235,30 @@ void Observer::On(const Progress& event) {
   }
 }
 
+void Observer::On(const KvMoved& event) {
+  ObservedGeneration* generation = FindLive(event.key);
+  if (generation == nullptr) return;
+  if (in_step_) violations_.Add(event.key, "moves in a step");
+  if (generation->state == State::kRunning) violations_.Add(event.key, "moves while it runs");
+  if (event.from != generation->tier) {
+    violations_.Add(event.key, absl::StrCat("moves from ", Name(event.from), "; it was on ", Name(generation->tier)));
+  }
+  const int64_t computed = (generation->computed_token_count + options_.block_tokens - 1) / options_.block_tokens;
+  if (event.block_count != computed) violations_.Add(event.key, "moves another number of blocks than it has KV in");
+  if (!event.error.empty()) {
+    generation->is_lost = event.from == KvTier::kDisk;
+    return;
+  }
+  ++totals_.moves;
+  if (computed == 0) return;
+  generation->tier = event.to;
+  // Back on the device it has room for more, as much as it was to get when the move began.
+  generation->block_count = event.kv_blocks.total();
+  const bool is_right =
+      event.to == KvTier::kDevice ? event.kv_blocks.device >= computed : event.kv_blocks.total() == computed;
+  if (!is_right) violations_.Add(event.key, "holds other blocks after a move");
+}
+
 void Observer::On(const PriorityChanged& event) {
   ObservedGeneration* generation = FindLive(event.key);
   if (generation != nullptr) generation->spec.priority = event.priority;
@@ -243,7 +277,8 @@ void Observer::CheckInfo(const ObservedGeneration& generation, const GenerationI
   check(usage.cached_token_count, generation.cached_token_count, "cached_token_count");
   check(usage.pause_count, generation.pause_count, "pause_count");
   check(usage.preemption_count, generation.preemption_count, "preemption_count");
-  check(info.kv_block_count, generation.block_count, "kv_block_count");
+  check(info.kv_blocks.total(), generation.block_count, "kv_block_count");
+  check(static_cast<int64_t>(info.kv_tier), static_cast<int64_t>(generation.tier), "kv_tier");
   check(usage.prefilled_token_count, generation.prefilled_token_count, "prefilled_token_count");
   check(info.step, step_, "step");
   check(info.revision, revision_, "revision");

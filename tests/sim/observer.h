@@ -31,6 +31,7 @@ class Observer {
     int64_t tokens = 0;
     int64_t pauses = 0;
     int64_t displacements = 0;
+    int64_t moves = 0;  // of KV
   };
 
   // Borrows `decoder` and `violations`, which must outlive this.
@@ -66,6 +67,7 @@ class Observer {
   void On(const TextReleased& event);
   void On(const Progress& event);
   void On(const PriorityChanged& event);
+  void On(const KvMoved& event);
 
   void Begin(const StateChanged& event);
   void CheckCause(const StateChanged& event);

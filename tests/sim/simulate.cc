@@ -72,6 +72,7 @@ bool RunSeed(const SimulatorOptions& options, SimulatorResult& sum) {
   sum.totals.tokens += result.totals.tokens;
   sum.totals.pauses += result.totals.pauses;
   sum.totals.displacements += result.totals.displacements;
+  sum.totals.moves += result.totals.moves;
   if (result.violations.empty()) return true;
   absl::PrintF("seed %d:\n", options.seed);
   for (const std::string& violation : result.violations) absl::PrintF("  %s\n", violation);
@@ -92,9 +93,11 @@ int Main(int argc, char** argv) {
     if (!RunSeed(arguments.options, sum)) return 1;
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  absl::PrintF("%d seeds, %d steps, %d generations, %d tokens, %d pauses, %d displacements in %.1f s (%.0f steps/s): ",
-               arguments.seed_count, sum.steps, sum.totals.generations, sum.totals.tokens, sum.totals.pauses,
-               sum.totals.displacements, seconds, static_cast<double>(sum.steps) / seconds);
+  absl::PrintF(
+      "%d seeds, %d steps, %d generations, %d tokens, %d pauses, %d displacements, %d moves of KV in %.1f s "
+      "(%.0f steps/s): ",
+      arguments.seed_count, sum.steps, sum.totals.generations, sum.totals.tokens, sum.totals.pauses,
+      sum.totals.displacements, sum.totals.moves, seconds, static_cast<double>(sum.steps) / seconds);
   absl::PrintF("every promise kept\n");
   return 0;
 }

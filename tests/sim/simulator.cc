@@ -26,6 +26,7 @@ Simulator::Simulator(const SimulatorOptions& options)
       observer_(engine_options_, decoder_, violations_),
       oracle_(engine_options_, violations_),
       storm_(engine_options_, random_, observer_, oracle_),
+      carrier_(random_, runner_, faults_ && random_.OneIn(2) ? 8 : 0, faults_ && random_.OneIn(4) ? 8 : 0),
       bug_planter_(options.bug),
       trace_(options.verbose) {}
 
@@ -36,6 +37,7 @@ std::string Simulator::ReplayCommand(const SimulatorOptions& options) {
 FakeModelRunnerOptions Simulator::RunnerOptions() {
   FakeModelRunnerOptions options;
   options.block_count = engine_options_.block_count;
+  options.host_block_count = engine_options_.host_block_count;
   options.block_tokens = engine_options_.block_tokens;
   options.max_step_tokens = engine_options_.step_tokens;
   options.max_rows = engine_options_.max_running;
@@ -67,9 +69,13 @@ void Simulator::Advance() {
 
 void Simulator::Turn(std::vector<Command> commands) {
   Advance();
+  // First of all, so that it is clear on what state of things the clients' commands act.
+  const std::vector<Command> done = carrier_.Done();
+  commands.insert(commands.begin(), done.begin(), done.end());
   trace_.Add(commands);
   Report boundary = engine_.Boundary(now_, commands);
   bug_planter_.OnReport(boundary);
+  carrier_.Take(boundary);
   trace_.Add(boundary);
   observer_.OnBoundary(now_, boundary);
   if (violations_.empty()) oracle_.OnBoundary(now_, commands, boundary);
@@ -92,6 +98,7 @@ void Simulator::RunBatch(const Batch& batch) {
   ++steps_;
   Report step = engine_.Complete(now_, status, output_);
   bug_planter_.OnReport(step);
+  carrier_.Take(step);
   trace_.Add(step);
   observer_.OnStep(now_, step);
   if (violations_.empty()) oracle_.OnStep(now_, observer_.generations(), step);
@@ -100,6 +107,7 @@ void Simulator::RunBatch(const Batch& batch) {
 
 void Simulator::LetEverythingEnd() {
   faults_ = false;
+  carrier_.EndFaults();
   trace_.Add("no more commands");
   for (int turn = 0; turn < kMaxTurnsToEnd && observer_.live_count() > 0 && violations_.empty(); ++turn) {
     Turn(turn % kTurnsBetweenContinues == 0 ? storm_.ContinueAll() : std::vector<Command>());
@@ -107,6 +115,9 @@ void Simulator::LetEverythingEnd() {
   if (!violations_.empty()) return;
   if (observer_.live_count() > 0) violations_.Add(absl::StrCat(observer_.live_count(), " generations never end"));
   if (engine_.HasWork() || engine_.active_count() > 0) violations_.Add("the engine has work, but nobody lives");
+  for (int turn = 0; turn < kMaxTurnsToEnd && !carrier_.idle() && violations_.empty(); ++turn) Turn({});
+  if (!carrier_.idle() || engine_.move_count() > 0) violations_.Add("nobody lives, and something moves");
+  if (runner_.file_count() > 0) violations_.Add(absl::StrCat(runner_.file_count(), " files are left"));
 }
 
 SimulatorResult Simulator::Run() {

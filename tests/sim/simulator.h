@@ -12,6 +12,7 @@
 #include "tests/fakes/fake_model_runner.h"
 #include "tests/fakes/fake_token_decoder.h"
 #include "tests/sim/bug_planter.h"
+#include "tests/sim/kv_carrier.h"
 #include "tests/sim/observer.h"
 #include "tests/sim/sim_random.h"
 #include "tests/sim/storm.h"
@@ -74,6 +75,7 @@ class Simulator {
   Observer observer_;
   VerbOracle oracle_;
   Storm storm_;
+  KvCarrier carrier_;
   BugPlanter bug_planter_;
   Trace trace_;
 

@@ -48,6 +48,10 @@ EngineOptions Storm::RandomOptions(SimRandom& random) {
     options.classes = {interactive, batch};
   }
   if (random.OneIn(2)) options.prefix_sharing = random.OneIn(2) ? PrefixSharing::kTenant : PrefixSharing::kAll;
+  if (random.OneIn(2)) {
+    options.host_block_count = random.OneIn(3) ? 0 : pick(1, 120);
+    options.disk_block_count = random.OneIn(3) ? 0 : pick(1, 300);
+  }
   if (random.OneIn(6)) {
     options.aging = absl::Milliseconds(pick(1, 50));
     options.aging_levels = pick(1, 4);
@@ -195,6 +199,11 @@ Caller Storm::RandomCaller() {
   return {session->first, session->second.epoch - (random_.OneIn(10) ? 1 : 0)};
 }
 
+KvTier Storm::RandomTier() {
+  constexpr KvTier kTiers[] = {KvTier::kDevice, KvTier::kHost, KvTier::kDisk};
+  return random_.OneIn(3) ? kTiers[random_.Index(std::size(kTiers))] : KvTier::kNone;
+}
+
 Lease Storm::RandomLease() {
   Lease lease;
   if (random_.OneIn(4)) lease.duration = absl::Milliseconds(random_.Uniform(1, 60));
@@ -208,6 +217,7 @@ Operation Storm::MakeVerb() {
     return PreemptCommand{.ticket = NextTicket(),
                           .ids = RandomIds(),
                           .reason = random_.OneIn(2) ? "" : "somebody else's turn",
+                          .tier = RandomTier(),
                           .lease = RandomLease(),
                           .selector = RandomSelector(),
                           .caller = RandomCaller()};

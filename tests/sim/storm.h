@@ -61,6 +61,7 @@ class Storm {
   std::optional<Selector> RandomSelector();
   Caller RandomCaller();
   Lease RandomLease();
+  KvTier RandomTier();
   GenerationId RandomId();
   int32_t RandomPriority() { return static_cast<int32_t>(random_.Uniform(-1, 3)); }
   Ticket NextTicket() { return Ticket{++last_ticket_}; }

@@ -37,7 +37,9 @@ std::string Targets(const Verb& verb) {
 }
 
 std::string Line(const PreemptCommand& command) {
-  return absl::StrCat("Preempt ", Targets(command), " lease=", absl::FormatDuration(command.lease.duration),
+  return absl::StrCat("Preempt ", Targets(command), command.tier == KvTier::kNone ? "" : " to ",
+                      command.tier == KvTier::kNone ? "" : Name(command.tier),
+                      " lease=", absl::FormatDuration(command.lease.duration),
                       command.lease.on_expiry == OnLeaseExpiry::kAbort ? " then abort" : "");
 }
 std::string Line(const ContinueCommand& command) {
@@ -75,6 +77,11 @@ std::string Line(const ListGenerationsCommand& command) {
 }
 std::string Line(const GetEngineCommand&) { return "GetEngine"; }
 std::string Line(const DrainCommand&) { return "Drain"; }
+std::string Line(const KvMoveDone& command) {
+  return absl::StrCat("KvMoveDone ", static_cast<int64_t>(command.id), " ", command.status.ToString());
+}
+std::string Line(const RestoreCommand& command) { return absl::StrCat("Restore ", command.parked.id.value()); }
+std::string Line(const ParkAllCommand& command) { return absl::StrCat("ParkAll ", command.reason); }
 std::string Line(const AbortAllCommand& command) { return absl::StrCat("AbortAll ", command.reason); }
 
 std::string Line(const StateChanged& event) {
@@ -93,6 +100,10 @@ std::string Line(const Progress& event) {
   return absl::StrCat("#", Value(event.key), " prefilled ", event.prefilled_token_count, ", output ",
                       event.output_token_count);
 }
+std::string Line(const KvMoved& event) {
+  return absl::StrCat("#", Value(event.key), " moves ", event.block_count, " blocks from ", Name(event.from), " to ",
+                      Name(event.to), event.error.empty() ? "" : ": ", event.error);
+}
 std::string Line(const PriorityChanged& event) {
   return absl::StrCat("#", Value(event.key), " has priority ", event.priority);
 }
@@ -110,7 +121,7 @@ std::string Line(const GenerationPage& page) { return absl::StrCat(" a page of "
 std::string Line(const SessionInfo& session) {
   return absl::StrCat(" session ", session.session_id, "@", session.epoch);
 }
-std::string Line(const EngineInfo& info) { return absl::StrCat(" ", info.block_free_count, " blocks free"); }
+std::string Line(const EngineInfo& info) { return absl::StrCat(" ", info.device.free_count, " blocks free"); }
 
 }  // namespace
 
@@ -152,6 +163,11 @@ void Trace::Add(const Batch& batch) {
 
 void Trace::Add(const Report& report) {
   for (const Event& event : report.events) Add(absl::StrCat("  < ", Describe(event)));
+  for (const KvMove& move : report.moves) {
+    Add(absl::StrCat("  < move ", static_cast<int64_t>(move.id), " of ", move.generation_id.value(), ": ",
+                     move.block_count, " blocks from ", Name(move.from), " to ", Name(move.to)));
+  }
+  for (const KvMoveId id : report.cancelled_moves) Add(absl::StrCat("  < cancels move ", static_cast<int64_t>(id)));
   for (const Reply& reply : report.replies) Add(absl::StrCat("  < ", Describe(reply)));
   for (const GenerationKey key : report.forgotten) Add(absl::StrCat("  < #", Value(key), " is forgotten"));
 }

@@ -30,6 +30,11 @@ void VerbOracle::OnBoundary(absl::Time now, const std::vector<Command>& commands
   next_reply_ = 0;
   snapshots_.clear();
   world_.Begin(now);
+  // What cannot be read back is lost, before anything else happens: the moves that are done come first.
+  for (const Event& event : report.events) {
+    const auto* moved = std::get_if<KvMoved>(&event);
+    if (moved != nullptr && !moved->error.empty() && moved->from == KvTier::kDisk) world_.LoseKv(moved->key);
+  }
   for (const Command& command : commands) {
     std::visit([this](const auto& typed) { On(typed); }, command);
   }
@@ -38,6 +43,8 @@ void VerbOracle::OnBoundary(absl::Time now, const std::vector<Command>& commands
   for (const Event& event : report.events) {
     const auto* change = std::get_if<StateChanged>(&event);
     if (change != nullptr && change->cause == Cause::kError) world_.EndStandstill(change->key);
+    // Nor who is displaced for blocks: only that it ran.
+    if (change != nullptr && change->cause == Cause::kScheduler) world_.Displace(change->key);
   }
   for (const Ticket ticket : snapshots_) CheckSnapshot(ticket);
   if (next_reply_ < report.replies.size()) violations_.Add("more replies than commands that have one");
@@ -254,10 +261,14 @@ void VerbOracle::On(const GetEngineCommand& command) {
     if (info->count_by_state[state] == world_.CountIn(State{state})) continue;
     violations_.Add(absl::StrCat("GetEngine counts ", info->count_by_state[state], " ", Name(State{state})));
   }
-  const int64_t held = info->block_running_count + info->block_paused_count + info->block_preempted_count;
-  if (info->block_count != options_.block_count ||
-      info->block_free_count + info->block_cached_count + held != info->block_count) {
-    violations_.Add("GetEngine's blocks do not add up");
+  for (const KvPoolInfo* pool : {&info->device, &info->host}) {
+    const int64_t sum = pool->free_count + pool->cached_count + pool->running_count + pool->preempted_count +
+                        pool->paused_count + pool->moving_count;
+    if (sum != pool->block_count) violations_.Add("GetEngine's blocks do not add up");
+  }
+  if (info->device.block_count != options_.block_count || info->host.block_count != options_.host_block_count ||
+      info->disk.block_count != options_.disk_block_count) {
+    violations_.Add("GetEngine shows other pools");
   }
   if (info->recomputed_token_total != 0) violations_.Add("GetEngine shows recomputed tokens");
   if (info->draining != world_.draining()) violations_.Add("GetEngine is wrong about the drain");
@@ -281,7 +292,7 @@ void VerbOracle::CheckEvents(const Report& report) {
   const std::vector<ExpectedEvent>& events = world_.events();
   size_t next = 0;
   for (const Event& event : report.events) {
-    if (std::holds_alternative<TextReleased>(event)) continue;
+    if (std::holds_alternative<TextReleased>(event) || std::holds_alternative<KvMoved>(event)) continue;
     if (next == events.size()) return violations_.Add("a boundary reports more than it was asked for");
     const ExpectedEvent& expected = events[next++];
     bool same = false;

@@ -50,6 +50,9 @@ class VerbOracle {
   void On(const GetEngineCommand& command);
   void On(const SnapshotCommand& command) { snapshots_.push_back(command.ticket); }
   void On(const DrainCommand&) { world_.Drain(); }
+  void On(const KvMoveDone&) {}
+  void On(const RestoreCommand&) {}
+  void On(const ParkAllCommand&) {}
   void On(const AbortAllCommand&) { world_.AbortAll(); }
 
   // The next reply, checked to be for `ticket`; null, and a violation, if there is none.

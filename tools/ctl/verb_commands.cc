@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "tools/ctl/control_flags.h"
@@ -57,16 +58,20 @@ class PauseCommand : public VerbCommand<v1::PreemptRequest> {
   absl::string_view summary() const override { return "Hold generations until continue; their KV cache stays"; }
   void AddFlags(FlagSet& flags) override {
     flags.AddString("reason", "shown to whoever reads the generation", request_.mutable_reason());
+    flags.AddChoice("tier", "where the KV cache is to go at once", {"device", "host", "disk"}, &tier_);
     lease_.AddTo(flags);
     VerbCommand::AddFlags(flags);
   }
   absl::Status Prepare(std::vector<std::string> operands) override {
+    v1::KvTier::Tier tier = v1::KvTier::KV_TIER_UNSPECIFIED;
+    if (v1::KvTier::Tier_Parse(absl::AsciiStrToUpper(tier_), &tier)) request_.set_tier(tier);
     lease_.Fill(request_);
     return VerbCommand::Prepare(std::move(operands));
   }
 
  private:
   LeaseFlags lease_;
+  std::string tier_;
 };
 
 class ContinueCommand : public VerbCommand<v1::ContinueRequest> {

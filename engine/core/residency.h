@@ -1,0 +1,94 @@
+// Where generations and their KV stand: queues, blocks of every tier, and the counts of both.
+
+#ifndef FERMATA_ENGINE_CORE_RESIDENCY_H_
+#define FERMATA_ENGINE_CORE_RESIDENCY_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "engine/core/engine_state.h"
+#include "engine/core/generation.h"
+#include "engine/core/kv_move.h"
+
+namespace fermata {
+
+// The only writer of blocks, on all tiers. Passive: others decide when what moves.
+//
+// A generation's KV is on one tier, or moves: then both ends are held until EndMove(), it stands in no queue, and what
+// others see is still the old place. All of it moves together. The device's blocks of one that ends while it moves
+// belong to the move from then on.
+class Residency {
+ public:
+  // Borrows `state`, which must outlive this.
+  explicit Residency(EngineState& state) : state_(state) {}
+
+  // Changes what decides on a generation's queues and counts: its state, order, tokens or KV.
+  void Change(Generation& generation, absl::FunctionRef<void()> change);
+
+  // The same when only its place in the order changes.
+  void Reorder(Generation& generation, absl::FunctionRef<void()> change);
+
+  // Gives one that is RUNNING the device blocks that it lacks; a newcomer begins with what the prefix cache has of its
+  // prompt. REQUIRES: they are there.
+  void ReserveBlocks(Generation& generation);
+
+  // What its shared blocks are used for has changed with its state.
+  void MoveShared(const Generation& generation, KvUse from, KvUse to);
+
+  // Lets go of everything on every tier, of one that has ended.
+  void ReleaseAll(Generation& generation, KvUse use);
+
+  // Starts to move all the KV of a generation that does not run. REQUIRES: it is not moving, has KV elsewhere than on
+  // `to`, and MoveHasRoom().
+  void BeginMove(Generation& generation, KvTier to);
+
+  // Whether `to` has room for it now.
+  bool MoveHasRoom(const Generation& generation, KvTier to) const;
+
+  // Makes a move that goes out come to nothing: the generation is wanted where it is.
+  void CancelMove(Generation& generation);
+
+  // The copy is done, or has failed. Returns the generation if it lives, with the KV at its new place, or, if the move
+  // failed or was cancelled, at the old one.
+  struct Ended {
+    Generation* generation = nullptr;  // null: it has ended meanwhile
+    KvTier from = KvTier::kNone;
+    KvTier to = KvTier::kNone;
+    int64_t block_count = 0;
+    bool cancelled = false;
+  };
+  Ended EndMove(KvMoveId id, const absl::Status& status);
+
+  // Puts a generation whose KV is in a file where that says. REQUIRES: it is in no queue yet.
+  void AdoptFile(Generation& generation, int64_t block_count);
+
+ private:
+  void Enter(Generation& generation) { Count(generation, 1); }
+  void Leave(Generation& generation) { Count(generation, -1); }
+
+  // Puts it into its queues and counts (sign 1), or takes it out of all of them (-1).
+  void Count(Generation& generation, int sign);
+  void CountBlocks(const Generation& generation, int sign);
+  void Place(Generation& generation, int sign);
+
+  // The cached blocks that a generation's KV begins with are its own from now on, too.
+  void TakeCached(Generation& generation, const std::vector<PrefixCache::NodeId>& nodes, KvUse use);
+
+  // So many blocks of the device that nobody holds. REQUIRES: they are there.
+  std::vector<BlockId> TakeBlocks(int64_t count);
+
+  void ReleaseDevice(HeldKv& kv, KvUse use);
+  void ReleaseHost(HeldKv& kv);
+  void DiscardFile(HeldKv& kv, const GenerationId& id);
+
+  EngineState& state_;
+};
+
+// What a generation in this state does with its blocks; any for those that hold none.
+KvUse UseOf(GenerationState state);
+
+}  // namespace fermata
+
+#endif  // FERMATA_ENGINE_CORE_RESIDENCY_H_

@@ -7,7 +7,6 @@ from harness import Server, Stream, spec
 
 CONTEXT = 128
 QUEUED = 3
-NOT_SERVED = grpc.StatusCode.UNIMPLEMENTED
 ILLEGAL = grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -32,10 +31,6 @@ class RefusalsTest(unittest.TestCase):
                 pass
         self.assertEqual(refused.exception.code(), code, f'{method} {fields}: {refused.exception.details()}')
         self.assertIn(word, refused.exception.details())
-
-    def test_fields_that_are_not_served_yet(self):
-        control = self.server.control.control
-        self.expect(NOT_SERVED, 'tier', control, 'Preempt', generation_ids=['g'], tier='HOST')
 
     def test_prompts_that_are_not_legal(self):
         generate = self.server.data.data

@@ -1,11 +1,12 @@
 // What a device must be able to do for a transformer's forward pass. The forward pass is written once over this; it
 // knows neither threads nor vector instructions nor CUDA, and this knows nothing of generations or schedules.
 //
-// Shapes are written [outermost][..][innermost], row-major. A "row" is one token of the step. All float pointers are
-// memory of this device, made by Allocate(). Work is asynchronous where the device is; Synchronize() waits for it.
+// Shapes are written [outermost][..][innermost], row-major. A "row" is one token of the step. Activations are Buffers:
+// memory of this device, of an element type that is the device's own affair (float32 on the CPU, bfloat16 elsewhere).
+// Work is asynchronous where the device is; Synchronize() waits for it.
 //
-// The promise that every implementation keeps: what is computed for a row depends on nothing but that row (and, in
-// attention, the KV of its own context): not on how many rows there are, on their order, or on threads. Same bits.
+// A batch-invariant back end promises: what is computed for a row depends on nothing but that row (and, in attention,
+// the KV of its own context): not on how many rows there are, on their order, or on threads. Same bits.
 
 #ifndef FERMATA_KERNELS_BACKEND_H_
 #define FERMATA_KERNELS_BACKEND_H_
@@ -38,15 +39,16 @@ class Weights {
   int64_t columns_;
 };
 
-// Floats on a device.
+// Elements on a device. Made by one backend and used with that one alone.
 class Buffer {
  public:
   virtual ~Buffer() = default;
-  virtual float* data() = 0;
+
+ protected:
+  Buffer() = default;
 };
 
-// The paged KV cache: [block][layer][K, V][kv head][slot][head size] float32, so that one block of all layers is one
-// piece.
+// The paged KV cache: [block][layer][K, V][kv head][slot][head size], so that one block of all layers is one piece.
 struct KvShape {
   int32_t block_count = 0;
   int32_t block_tokens = 0;  // slots of a block
@@ -79,8 +81,21 @@ class Backend {
   // Whether weights go on reading the view that they were made from. If not, it may go when Prepare() is done.
   virtual bool KeepsViews() const { return true; }
 
+  // Whether it keeps the promise above.
+  virtual bool batch_invariant() const = 0;
+
+  // Bytes of one element of the KV cache.
+  virtual int32_t kv_element_bytes() const = 0;
+
   // RESOURCE_EXHAUSTED if there is no memory. Contents are undefined.
-  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t float_count) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t element_count) = 0;
+
+  // The same, of float32 whatever the device's own type is: for the results of products that ToHost() then gets.
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> AllocateFloats(int64_t element_count) = 0;
+
+  // [head size / 2]: how far pair i of a head is turned from one position to the next. Copied. Called once, before the
+  // first step.
+  virtual absl::Status SetRope(absl::Span<const float> frequencies) = 0;
 
   // The KV cache that the operations below use. Called once. RESOURCE_EXHAUSTED, with the numbers, if there is no
   // memory.
@@ -96,51 +111,57 @@ class Backend {
   virtual absl::Status CopyKvToHost(absl::Span<const KvBlockCopy> copies) = 0;
   virtual absl::Status CopyKvFromHost(absl::Span<const KvBlockCopy> copies) = 0;
 
-  // output[r] = row tokens[r] of `table`. `tokens` is host memory, read before this returns; output is [rows][columns].
-  virtual void Embed(const Weights& table, absl::Span<const int32_t> tokens, float* output) = 0;
+  // The rows that the operations below work on, until the next call. `segments` and the blocks that they name must stay
+  // until the step is over: until Synchronize() or ToHost().
+  virtual void BeginStep(absl::Span<const Segment> segments) = 0;
 
-  // output[r][i] = x[r][i] / sqrt(mean(x[r]^2) + epsilon) * weight[i]; x and output [rows][columns], the same or
-  // not overlapping.
-  virtual void RmsNorm(const Weights& weight, float epsilon, const float* x, int32_t rows, float* output) = 0;
+  // output[r] = row tokens[r] of `table`. `tokens` is host memory, read before this returns; output is [rows][columns].
+  virtual void Embed(const Weights& table, absl::Span<const int32_t> tokens, Buffer& output) = 0;
+
+  // output[r][i] = x[r][i] / sqrt(mean(x[r]^2) + epsilon) * weight[i]; x and output [rows][columns], the same or two.
+  virtual void RmsNorm(const Weights& weight, float epsilon, const Buffer& x, int32_t rows, Buffer& output) = 0;
+
+  // x[r][i] += delta[r][i], and then output = RmsNorm(x). All [rows][columns], and three different buffers.
+  virtual void AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
+                          Buffer& output) = 0;
 
   // For each matrix w: its output[r][o] = sum over i of w[o][i] * x[r][i]; x [rows][columns], output [rows][w.rows].
   // All have the same columns. Given together so that x is read and prepared once.
   struct Product {
     const Weights* weights;
-    float* output;
+    Buffer* output;
   };
-  virtual void MatMul(absl::Span<const Product> products, const float* x, int32_t rows) = 0;
+  virtual void MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) = 0;
 
   // Rotates q [rows][head_count][head size] and k [rows][kv heads][head size] in place by their positions: neighbouring
-  // elements 2i and 2i+1 are a pair, turned by position * frequencies[i] (frequencies: [head size / 2], host memory).
-  // Then writes k and v into the cache of `layer`.
-  virtual void RopeAndStore(absl::Span<const Segment> segments, int32_t layer, int32_t head_count,
-                            const float* frequencies, float* q, float* k, const float* v) = 0;
+  // elements 2i and 2i+1 are a pair, turned by position * frequencies[i]. Then writes k and v into the cache of
+  // `layer`.
+  virtual void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) = 0;
 
   // output[r][h] = attention of query q[r][h] over all positions of its segment up to its own; query heads share KV
   // heads in groups of head_count / kv heads. Scores are scaled by 1 / sqrt(head size). q, output:
   // [rows][head_count][head size].
-  virtual void Attention(absl::Span<const Segment> segments, int32_t layer, int32_t head_count, const float* q,
-                         float* output) = 0;
+  virtual void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) = 0;
 
   // gate[r][i] = silu(gate[r][i]) * up[r][i]; both [rows][size].
-  virtual void SwiGlu(const float* up, int32_t rows, int32_t size, float* gate) = 0;
+  virtual void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) = 0;
 
   // x[r][i] += bias[i]; x [rows][bias.columns].
-  virtual void AddBias(const Weights& bias, int32_t rows, float* x) = 0;
+  virtual void AddBias(const Weights& bias, int32_t rows, Buffer& x) = 0;
 
   // x[i] += y[i].
-  virtual void Add(const float* y, int64_t count, float* x) = 0;
+  virtual void Add(const Buffer& y, int64_t count, Buffer& x) = 0;
 
   // output[n] = x[indices[n]]; x has rows of `size`. `indices` is host memory, read before this returns.
-  virtual void GatherRows(const float* x, absl::Span<const int32_t> indices, int32_t size, float* output) = 0;
+  virtual void GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) = 0;
 
   // Waits for everything asked so far. Not OK if any of it failed: then nothing computed since the last call can be
   // trusted.
   virtual absl::Status Synchronize() = 0;
 
-  // Host memory with the contents of data[0 .. count): valid until the next call. Synchronizes.
-  virtual absl::StatusOr<absl::Span<const float>> ToHost(const float* data, int64_t count) = 0;
+  // Host memory with the first `count` elements of a buffer made by AllocateFloats(): valid until the next call.
+  // Synchronizes.
+  virtual absl::StatusOr<absl::Span<const float>> ToHost(const Buffer& floats, int64_t count) = 0;
 };
 
 }  // namespace fermata::kernels

@@ -31,7 +31,7 @@ struct LlamaConfig {
   // [head_size / 2]: how far pair i of a head is turned from one position to the next, rope scaling included.
   std::vector<float> rope_frequencies;
 
-  int64_t kv_floats_per_token() const { return int64_t{2} * layer_count * kv_head_count * head_size; }
+  int64_t kv_elements_per_token() const { return int64_t{2} * layer_count * kv_head_count * head_size; }
 };
 
 // Reads and checks the metadata. INVALID_ARGUMENT or NOT_FOUND naming the key, UNIMPLEMENTED for another family

@@ -97,7 +97,7 @@ absl::StatusOr<LoadedModel> Assemble(const ModelOptions& options, const std::sha
   model.info = std::move(info);
   AddChatTemplate(jinja, model);
   model.tokenizer = std::move(tokenizer);
-  model.kv_bytes_per_token = parts->config.kv_floats_per_token() * static_cast<int64_t>(sizeof(float));
+  model.kv_bytes_per_token = parts->config.kv_elements_per_token() * parts->backend->kv_element_bytes();
   model.make_runner = [parts](int32_t block_count, int32_t block_tokens, int32_t max_step_tokens, int32_t max_rows) {
     return MakeRunner(parts, block_count, block_tokens, max_step_tokens, max_rows);
   };

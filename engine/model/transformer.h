@@ -39,9 +39,8 @@ class Transformer {
 
   absl::Status AllocateBuffers(int32_t max_rows, int32_t max_outputs);
 
-  // Both add their result to hidden_.
-  void AttentionBlock(const LlamaLayer& layer, int32_t index, absl::Span<const kernels::Segment> segments,
-                      int32_t rows);
+  // From normed_ to delta_, both.
+  void AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t rows);
   void FeedForwardBlock(const LlamaLayer& layer, int32_t rows);
 
   const LlamaConfig& config_;

@@ -20,7 +20,7 @@ class MappedBuffer : public Buffer {
  public:
   MappedBuffer(void* data, size_t size) : data_(data), size_(size) {}
   ~MappedBuffer() override { munmap(data_, size_); }
-  float* data() override { return static_cast<float*>(data_); }
+  float* data() const { return static_cast<float*>(data_); }
 
  private:
   void* data_;
@@ -92,8 +92,11 @@ absl::StatusOr<std::unique_ptr<Weights>> CpuBackend::Prepare(const WeightView& v
   return std::make_unique<CpuWeights>(view, std::move(packed));
 }
 
-absl::StatusOr<std::unique_ptr<Buffer>> CpuBackend::Allocate(int64_t float_count) {
-  const size_t size = static_cast<size_t>(std::max<int64_t>(float_count, 1)) * sizeof(float);
+float* CpuBackend::Data(Buffer& buffer) { return static_cast<MappedBuffer&>(buffer).data(); }
+const float* CpuBackend::Data(const Buffer& buffer) { return static_cast<const MappedBuffer&>(buffer).data(); }
+
+absl::StatusOr<std::unique_ptr<Buffer>> CpuBackend::Allocate(int64_t element_count) {
+  const size_t size = static_cast<size_t>(std::max<int64_t>(element_count, 1)) * sizeof(float);
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", size, " bytes"));
   return std::make_unique<MappedBuffer>(data, size);
@@ -114,41 +117,58 @@ int64_t CpuBackend::kv_block_bytes() const { return kv_shape_.block_elements() *
 
 absl::Status CpuBackend::CopyKvToHost(absl::Span<const KvBlockCopy> copies) {
   for (const KvBlockCopy& copy : copies) {
-    std::memcpy(copy.host, kv_->data() + copy.block * kv_shape_.block_elements(), kv_block_bytes());
+    std::memcpy(copy.host, Data(*kv_) + copy.block * kv_shape_.block_elements(), kv_block_bytes());
   }
   return absl::OkStatus();
 }
 
 absl::Status CpuBackend::CopyKvFromHost(absl::Span<const KvBlockCopy> copies) {
   for (const KvBlockCopy& copy : copies) {
-    std::memcpy(kv_->data() + copy.block * kv_shape_.block_elements(), copy.host, kv_block_bytes());
+    std::memcpy(Data(*kv_) + copy.block * kv_shape_.block_elements(), copy.host, kv_block_bytes());
   }
   return absl::OkStatus();
 }
 
-void CpuBackend::Embed(const Weights& table, absl::Span<const int32_t> tokens, float* output) {
-  const WeightView& view = CpuWeights::From(table).view();
-  for (size_t r = 0; r < tokens.size(); ++r) DequantizeRow(view, tokens[r], output + r * view.columns);
+absl::Status CpuBackend::SetRope(absl::Span<const float> frequencies) {
+  frequencies_.assign(frequencies.begin(), frequencies.end());
+  return absl::OkStatus();
 }
 
-void CpuBackend::RmsNorm(const Weights& weight, float epsilon, const float* x, int32_t rows, float* output) {
+absl::StatusOr<absl::Span<const float>> CpuBackend::ToHost(const Buffer& floats, int64_t count) {
+  return absl::MakeConstSpan(Data(floats), count);
+}
+
+void CpuBackend::Embed(const Weights& table, absl::Span<const int32_t> tokens, Buffer& output) {
+  const WeightView& view = CpuWeights::From(table).view();
+  for (size_t r = 0; r < tokens.size(); ++r) DequantizeRow(view, tokens[r], Data(output) + r * view.columns);
+}
+
+void CpuBackend::RmsNorm(const Weights& weight, float epsilon, const Buffer& x, int32_t rows, Buffer& output) {
+  const float* from = Data(x);
+  float* to = Data(output);
   const std::vector<float>& factors = CpuWeights::From(weight).vector();
   const int32_t size = static_cast<int32_t>(factors.size());
   pool_.Run(rows, /*chunk=*/8, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) ops_.rms_norm(x + r * size, factors.data(), epsilon, size, output + r * size);
+    for (int64_t r = begin; r < end; ++r) ops_.rms_norm(from + r * size, factors.data(), epsilon, size, to + r * size);
   });
 }
 
-void CpuBackend::MatMul(absl::Span<const Product> products, const float* x, int32_t rows) {
+void CpuBackend::AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
+                            Buffer& output) {
+  Add(delta, int64_t{rows} * weight.columns(), x);
+  RmsNorm(weight, epsilon, x, rows, output);
+}
+
+void CpuBackend::MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) {
   std::vector<Product> packed;
   for (const Product& product : products) {
     if (CpuWeights::From(*product.weights).packed() != nullptr) {
       packed.push_back(product);
     } else {
-      MultiplyFloat(product, x, rows);
+      MultiplyFloat(product, Data(x), rows);
     }
   }
-  if (!packed.empty()) MultiplyPacked(packed, x, rows);
+  if (!packed.empty()) MultiplyPacked(packed, Data(x), rows);
 }
 
 void CpuBackend::MultiplyPacked(absl::Span<const Product> products, const float* x, int32_t rows) {
@@ -190,12 +210,13 @@ void CpuBackend::MultiplyPackedGroups(const Product& product, int32_t rows, int6
         tile.values[i] = quantized_.row_values(row + i);
         tile.scales[i] = quantized_.row_scales(row + i);
         tile.sums[i] = quantized_.row_sums(row + i);
-        tile.output[i] = width == kPackedRows ? product.output + (row + i) * matrix.rows() + first_output : spill[i];
+        tile.output[i] =
+            width == kPackedRows ? Data(*product.output) + (row + i) * matrix.rows() + first_output : spill[i];
       }
       packed_product_(tile);
       if (width == kPackedRows) continue;
       for (int i = 0; i < tile.row_count; ++i) {
-        std::copy(spill[i], spill[i] + width, product.output + (row + i) * matrix.rows() + first_output);
+        std::copy(spill[i], spill[i] + width, Data(*product.output) + (row + i) * matrix.rows() + first_output);
       }
     }
   }
@@ -203,36 +224,36 @@ void CpuBackend::MultiplyPackedGroups(const Product& product, int32_t rows, int6
 
 void CpuBackend::MultiplyFloat(const Product& product, const float* x, int32_t rows) {
   const WeightView& view = CpuWeights::From(*product.weights).view();
+  float* output = Data(*product.output);
   pool_.Run(view.rows, /*chunk=*/16, [&](int64_t begin, int64_t end, int thread) {
     std::vector<float>& weights = scratch_[thread];
     if (static_cast<int64_t>(weights.size()) < view.columns) weights.resize(view.columns);
     for (int64_t o = begin; o < end; ++o) {
       DequantizeRow(view, o, weights.data());
       for (int32_t r = 0; r < rows; ++r) {
-        product.output[r * view.rows + o] = ops_.dot(weights.data(), x + r * view.columns, view.columns);
+        output[r * view.rows + o] = ops_.dot(weights.data(), x + r * view.columns, view.columns);
       }
     }
   });
 }
 
 float* CpuBackend::KvSlot(int32_t block, int32_t layer, int value, int32_t kv_head, int32_t slot) {
-  return kv_->data() + block * kv_shape_.block_elements() + layer * kv_shape_.layer_elements() +
+  return Data(*kv_) + block * kv_shape_.block_elements() + layer * kv_shape_.layer_elements() +
          (value * kv_shape_.kv_head_count + kv_head) * kv_shape_.head_elements() + int64_t{slot} * kv_shape_.head_size;
 }
 
-void CpuBackend::RopeAndStore(absl::Span<const Segment> segments, int32_t layer, int32_t head_count,
-                              const float* frequencies, float* q, float* k, const float* v) {
+void CpuBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) {
   const int32_t size = kv_shape_.head_size;
   const int32_t kv_heads = kv_shape_.kv_head_count;
-  for (const Segment& segment : segments) {
+  for (const Segment& segment : segments_) {
     pool_.Run(segment.row_count, /*chunk=*/16, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t row = segment.first_row + i;
         const int32_t position = segment.first_position + static_cast<int32_t>(i);
-        float* key = k + row * kv_heads * size;
-        const float* value = v + row * kv_heads * size;
-        Rotate(frequencies, position, head_count, size, q + row * head_count * size);
-        Rotate(frequencies, position, kv_heads, size, key);
+        float* key = Data(k) + row * kv_heads * size;
+        const float* value = Data(v) + row * kv_heads * size;
+        Rotate(frequencies_.data(), position, head_count, size, Data(q) + row * head_count * size);
+        Rotate(frequencies_.data(), position, kv_heads, size, key);
         const int32_t block = segment.blocks[position / kv_shape_.block_tokens];
         const int32_t slot = position % kv_shape_.block_tokens;
         for (int32_t h = 0; h < kv_heads; ++h) {
@@ -244,20 +265,19 @@ void CpuBackend::RopeAndStore(absl::Span<const Segment> segments, int32_t layer,
   }
 }
 
-void CpuBackend::Attention(absl::Span<const Segment> segments, int32_t layer, int32_t head_count, const float* q,
-                           float* output) {
+void CpuBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) {
   const int32_t size = kv_shape_.head_size;
   const int32_t group = head_count / kv_shape_.kv_head_count;
   const float scale = 1.0f / std::sqrt(static_cast<float>(size));
   // Every (row, head) is a piece of its own: how pieces are shared out changes no bit.
-  const Segment& last = segments.back();
+  const Segment& last = segments_.back();
   const int64_t rows = last.first_row + last.row_count;
   pool_.Run(rows * head_count, /*chunk=*/1, [&](int64_t begin, int64_t end, int thread) {
     std::vector<float>& scores = scratch_[thread];
     for (int64_t piece = begin; piece < end; ++piece) {
       const int32_t row = static_cast<int32_t>(piece / head_count);
       const int32_t h = static_cast<int32_t>(piece % head_count);
-      const auto after = std::upper_bound(segments.begin(), segments.end(), row,
+      const auto after = std::upper_bound(segments_.begin(), segments_.end(), row,
                                           [](int32_t r, const Segment& s) { return r < s.first_row; });
       const Segment& segment = *(after - 1);
       const int32_t count = segment.first_position + (row - segment.first_row) + 1;
@@ -269,30 +289,35 @@ void CpuBackend::Attention(absl::Span<const Segment> segments, int32_t layer, in
                               kv_shape_.block_tokens,
                               size};
       const int64_t offset = (int64_t{row} * head_count + h) * size;
-      ops_.attention(q + offset, head, count, scale, scores.data(), output + offset);
+      ops_.attention(Data(q) + offset, head, count, scale, scores.data(), Data(output) + offset);
     }
   });
 }
 
-void CpuBackend::SwiGlu(const float* up, int32_t rows, int32_t size, float* gate) {
+void CpuBackend::SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) {
   pool_.Run(rows, /*chunk=*/2, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) ops_.swiglu(up + r * size, size, gate + r * size);
+    for (int64_t r = begin; r < end; ++r) ops_.swiglu(Data(up) + r * size, size, Data(gate) + r * size);
   });
 }
 
-void CpuBackend::AddBias(const Weights& bias, int32_t rows, float* x) {
+void CpuBackend::AddBias(const Weights& bias, int32_t rows, Buffer& x) {
   const std::vector<float>& values = CpuWeights::From(bias).vector();
+  float* element = Data(x);
   for (int32_t r = 0; r < rows; ++r) {
-    for (const float value : values) *x++ += value;
+    for (const float value : values) *element++ += value;
   }
 }
 
-void CpuBackend::Add(const float* y, int64_t count, float* x) {
-  for (int64_t i = 0; i < count; ++i) x[i] += y[i];
+void CpuBackend::Add(const Buffer& y, int64_t count, Buffer& x) {
+  const float* from = Data(y);
+  float* to = Data(x);
+  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
-void CpuBackend::GatherRows(const float* x, absl::Span<const int32_t> indices, int32_t size, float* output) {
-  for (size_t n = 0; n < indices.size(); ++n) std::copy_n(x + int64_t{indices[n]} * size, size, output + n * size);
+void CpuBackend::GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) {
+  for (size_t n = 0; n < indices.size(); ++n) {
+    std::copy_n(Data(x) + int64_t{indices[n]} * size, size, Data(output) + n * size);
+  }
 }
 
 }  // namespace fermata::kernels

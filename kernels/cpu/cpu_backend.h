@@ -36,26 +36,35 @@ class CpuBackend : public Backend {
   static CpuBackendOptions BestOptions(int threads);
 
   absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) override;
-  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t float_count) override;
+  bool batch_invariant() const override { return true; }
+  int32_t kv_element_bytes() const override { return sizeof(float); }
+  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t element_count) override;
+  absl::StatusOr<std::unique_ptr<Buffer>> AllocateFloats(int64_t element_count) override {
+    return Allocate(element_count);
+  }
+  absl::Status SetRope(absl::Span<const float> frequencies) override;
   absl::Status AllocateKv(const KvShape& shape) override;
   int64_t kv_block_bytes() const override;
   absl::Status CopyKvToHost(absl::Span<const KvBlockCopy> copies) override;
   absl::Status CopyKvFromHost(absl::Span<const KvBlockCopy> copies) override;
-  void Embed(const Weights& table, absl::Span<const int32_t> tokens, float* output) override;
-  void RmsNorm(const Weights& weight, float epsilon, const float* x, int32_t rows, float* output) override;
-  void MatMul(absl::Span<const Product> products, const float* x, int32_t rows) override;
-  void RopeAndStore(absl::Span<const Segment> segments, int32_t layer, int32_t head_count, const float* frequencies,
-                    float* q, float* k, const float* v) override;
-  void Attention(absl::Span<const Segment> segments, int32_t layer, int32_t head_count, const float* q,
-                 float* output) override;
-  void SwiGlu(const float* up, int32_t rows, int32_t size, float* gate) override;
-  void AddBias(const Weights& bias, int32_t rows, float* x) override;
-  void Add(const float* y, int64_t count, float* x) override;
-  void GatherRows(const float* x, absl::Span<const int32_t> indices, int32_t size, float* output) override;
+  void BeginStep(absl::Span<const Segment> segments) override { segments_ = segments; }
+  void Embed(const Weights& table, absl::Span<const int32_t> tokens, Buffer& output) override;
+  void RmsNorm(const Weights& weight, float epsilon, const Buffer& x, int32_t rows, Buffer& output) override;
+  void AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
+                  Buffer& output) override;
+  void MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) override;
+  void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) override;
+  void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) override;
+  void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) override;
+  void AddBias(const Weights& bias, int32_t rows, Buffer& x) override;
+  void Add(const Buffer& y, int64_t count, Buffer& x) override;
+  void GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) override;
   absl::Status Synchronize() override { return absl::OkStatus(); }
-  absl::StatusOr<absl::Span<const float>> ToHost(const float* data, int64_t count) override {
-    return absl::MakeConstSpan(data, count);
-  }
+  absl::StatusOr<absl::Span<const float>> ToHost(const Buffer& floats, int64_t count) override;
+
+  // The elements of a buffer of a CpuBackend: float32.
+  static float* Data(Buffer& buffer);
+  static const float* Data(const Buffer& buffer);
 
  private:
   class CpuWeights;
@@ -71,6 +80,8 @@ class CpuBackend : public Backend {
   ThreadPool pool_;
   std::unique_ptr<Buffer> kv_;
   KvShape kv_shape_;
+  std::vector<float> frequencies_;      // of rope
+  absl::Span<const Segment> segments_;  // of the step
   QuantizedRows quantized_;
   std::vector<std::vector<float>> scratch_;  // one for each thread
 };

@@ -68,11 +68,12 @@ int Fail(const absl::Status& status, int code) {
 absl::StatusOr<std::unique_ptr<ModelRunner>> FitEngine(const LoadedModel& model, const Clock& clock,
                                                        ServerOptions& options) {
   EngineOptions& engine = options.engine;
-  const absl::Status sized = SizeEngine({.model_context_tokens = model.info.context_length,
-                                         .kv_bytes_per_token = model.kv_bytes_per_token,
-                                         .kv_bytes = options.kv_bytes,
-                                         .available_bytes = AvailableMemoryBytes()},
-                                        engine);
+  const absl::Status sized =
+      SizeEngine({.model_context_tokens = model.info.context_length,
+                  .kv_bytes_per_token = model.kv_bytes_per_token,
+                  .kv_bytes = options.kv_bytes,
+                  .available_bytes = model.free_device_bytes >= 0 ? model.free_device_bytes : AvailableMemoryBytes()},
+                 engine);
   if (!sized.ok()) return sized;
   const int32_t max_step_tokens = engine.step_tokens > 0 ? engine.step_tokens : kMaxStepTokens;
   absl::StatusOr<std::unique_ptr<ModelRunner>> runner =
@@ -92,8 +93,9 @@ absl::StatusOr<KvTiers> OpenTiers(ModelRunner& runner, ServerOptions& options) {
     const absl::StatusOr<std::string> model = ModelFingerprint(options.model_path);
     if (!model.ok()) return model.status();
     // What the blocks look like, too.
-    tiers.fingerprint = absl::StrCat("model=", *model, " backend=cpu block_tokens=", options.engine.block_tokens,
-                                     " block_bytes=", runner.kv_block_bytes());
+    tiers.fingerprint =
+        absl::StrCat("model=", *model, " backend=", options.cuda ? "cuda" : "cpu",
+                     " block_tokens=", options.engine.block_tokens, " block_bytes=", runner.kv_block_bytes());
   }
   return OpenKvTiers(tiers, runner, options.engine);
 }
@@ -118,9 +120,9 @@ std::string AsOneWord(std::string name) {
 }
 
 void AnnounceReady(const Listener& data, const Listener& control, const MetricsServer* metrics,
-                   const std::string& model_name) {
-  std::printf("ready data=%s control=%s model=%s backend=cpu", absl::StrJoin(data.addresses(), ",").c_str(),
-              absl::StrJoin(control.addresses(), ",").c_str(), AsOneWord(model_name).c_str());
+                   const std::string& model_name, bool cuda) {
+  std::printf("ready data=%s control=%s model=%s backend=%s", absl::StrJoin(data.addresses(), ",").c_str(),
+              absl::StrJoin(control.addresses(), ",").c_str(), AsOneWord(model_name).c_str(), cuda ? "cuda" : "cpu");
   if (metrics != nullptr) std::printf(" metrics=%s", metrics->address().c_str());
   std::printf("\n");
   std::fflush(stdout);
@@ -138,6 +140,7 @@ int Serve(ServerOptions options) {
   absl::StatusOr<LoadedModel> model =
       LoadModel({.path = options.model_path,
                  .dummy_weights = options.dummy_weights,
+                 .device = options.cuda ? Device::kCuda : Device::kCpu,
                  .threads = options.threads,
                  .cpu_kernels = options.exact_cpu_kernels ? CpuKernels::kExact : CpuKernels::kFast});
   if (!model.ok()) return Fail(model.status(), kExitError);
@@ -173,7 +176,7 @@ int Serve(ServerOptions options) {
     metrics_server = *std::move(started);
   }
   LogStart(*model, options.engine);
-  AnnounceReady(**data, **control, metrics_server.get(), model->info.name);
+  AnnounceReady(**data, **control, metrics_server.get(), model->info.name, options.cuda);
 
   AwaitSignal();
   LOG(INFO) << "draining for at most " << absl::FormatDuration(options.drain_timeout);

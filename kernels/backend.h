@@ -75,7 +75,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  // Makes weights ready. `view` must outlive them: they may go on reading it. RESOURCE_EXHAUSTED if there is no memory.
+  // Makes weights ready: a matrix, or a vector if it has one row, which is then no operand of MatMul. `view` must
+  // outlive them: they may go on reading it. RESOURCE_EXHAUSTED if there is no memory.
   virtual absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) = 0;
 
   // Whether weights go on reading the view that they were made from. If not, it may go when Prepare() is done.
@@ -83,6 +84,9 @@ class Backend {
 
   // Whether it keeps the promise above.
   virtual bool batch_invariant() const = 0;
+
+  // Bytes of the device's own memory that are free now; below 0: it works in the host's.
+  virtual int64_t free_memory_bytes() const { return -1; }
 
   // Bytes of one element of the KV cache.
   virtual int32_t kv_element_bytes() const = 0;

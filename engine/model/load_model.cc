@@ -22,6 +22,7 @@
 #include "engine/model/weight_source.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cuda/make_cuda_backend.h"
 
 namespace fermata {
 namespace {
@@ -36,6 +37,7 @@ struct Parts {
 };
 
 absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const ModelOptions& options) {
+  if (options.device == Device::kCuda) return kernels::MakeCudaBackend();
   const int32_t cores = std::max<int32_t>(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
   kernels::CpuBackendOptions cpu = kernels::CpuBackend::BestOptions(options.threads > 0 ? options.threads : cores);
   cpu.exact = options.cpu_kernels == CpuKernels::kExact;
@@ -98,6 +100,7 @@ absl::StatusOr<LoadedModel> Assemble(const ModelOptions& options, const std::sha
   AddChatTemplate(jinja, model);
   model.tokenizer = std::move(tokenizer);
   model.kv_bytes_per_token = parts->config.kv_elements_per_token() * parts->backend->kv_element_bytes();
+  model.free_device_bytes = parts->backend->free_memory_bytes();
   model.make_runner = [parts](int32_t block_count, int32_t block_tokens, int32_t max_step_tokens, int32_t max_rows) {
     return MakeRunner(parts, block_count, block_tokens, max_step_tokens, max_rows);
   };

@@ -17,6 +17,9 @@
 
 namespace fermata {
 
+// What computes.
+enum class Device { kCpu, kCuda };
+
 // Which kernels compute the forward pass on the CPU.
 enum class CpuKernels {
   kFast,   // vector instructions chosen at run time, weights read in their quantised form, activations in 8 bits
@@ -26,7 +29,8 @@ enum class CpuKernels {
 struct ModelOptions {
   std::string path;            // a .gguf file, or a folder with config.json and safetensors
   bool dummy_weights = false;  // of a folder: its config.json is enough, weights are made up
-  int32_t threads = 0;         // 0: as many as there are cores
+  Device device = Device::kCpu;
+  int32_t threads = 0;  // 0: as many as there are cores
   CpuKernels cpu_kernels = CpuKernels::kFast;
 
   // For the fast kernels: "plain", "avx2" or "avx512-vnni"; empty: the best that this machine has. All give the same
@@ -41,6 +45,7 @@ struct LoadedModel {
   std::unique_ptr<ChatTemplate> chat_template;  // null: none, or not recognised
   absl::Status chat_template_status;            // why it is null
   int64_t kv_bytes_per_token = 0;               // over all layers, K and V
+  int64_t free_device_bytes = -1;               // beside the weights; below 0: the KV pool is in the host's memory
 
   // Allocates the KV pool and makes the runner: called once. `max_step_tokens` and `max_rows` bound one batch.
   // RESOURCE_EXHAUSTED, with the numbers, if the pool cannot be allocated.
@@ -50,7 +55,8 @@ struct LoadedModel {
 };
 
 // NOT_FOUND, INVALID_ARGUMENT (not a model, truncated, inconsistent; instructions that this machine lacks) or
-// UNIMPLEMENTED (a type, family, pre-tokenizer or version that is not served yet), each naming the file and what is
+// UNIMPLEMENTED (a type, family, pre-tokenizer or version that is not served yet; CUDA in a build without it),
+// UNAVAILABLE (no device), RESOURCE_EXHAUSTED (no memory for the weights), each naming the file and what is
 // wrong. Never crashes on what the file holds.
 absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options);
 

@@ -66,12 +66,6 @@ Setter Choice(Field field, std::string first, T first_value, std::string second,
   };
 }
 
-absl::Status SetBackend(const std::string& value, ServerOptions&) {
-  if (value == "cpu") return absl::OkStatus();
-  if (value == "cuda") return absl::InvalidArgumentError("is cuda, which this build does not serve yet; use cpu");
-  return Bad(value, "cpu");
-}
-
 // NAME,max_running=N,max_kv_blocks=N,reserved=N,max_queued=N: what is not there has no cap.
 absl::Status AddClass(const std::string& value, ServerOptions& options) {
   const std::vector<std::string> parts = absl::StrSplit(value, ',');
@@ -120,7 +114,8 @@ std::vector<Flag> BehaviourFlags() {
        }},
       {"load", "file|dummy", "dummy: weights are made up from a folder's config.json, for benchmarks; default file",
        Choice([](O& o) -> bool& { return o.dummy_weights; }, "file", false, "dummy", true)},
-      {"backend", "cpu", "what computes", SetBackend},
+      {"backend", "cpu|cuda", "what computes; cuda needs a build with --config=cuda; default cpu",
+       Choice([](O& o) -> bool& { return o.cuda; }, "cpu", false, "cuda", true)},
       {"cpu_kernels", "fast|exact", "exact: float32 throughout, the reference; default fast",
        Choice([](O& o) -> bool& { return o.exact_cpu_kernels; }, "fast", false, "exact", true)},
       {"data_address", "HOST:PORT", "of the data plane; port 0 picks a free one; default 127.0.0.1:50051",

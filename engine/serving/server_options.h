@@ -19,6 +19,7 @@ struct ServerOptions {
 
   std::string model_path;          // a .gguf file, or a folder with config.json and safetensors
   bool dummy_weights = false;      // --load=dummy: made up, for benchmarks
+  bool cuda = false;               // --backend=cuda
   int32_t threads = 0;             // that compute; 0: as many as there are cores
   bool exact_cpu_kernels = false;  // the float32 reference instead of the fast ones
 

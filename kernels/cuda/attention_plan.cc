@@ -1,0 +1,81 @@
+#include "kernels/cuda/attention_plan.h"
+
+#include <algorithm>
+
+namespace fermata::kernels::cuda {
+namespace {
+
+// With fewer pieces for each place on the device the last ones leave much of it idle; a piece of fewer tiles costs more
+// in putting results together than it gains.
+constexpr int64_t kPiecesPerPlace = 4;
+constexpr int64_t kWorthwhileTiles = 4;
+
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+bool IsDecode(const KvSegment& segment, int32_t group, const AttentionLimits& limits) {
+  return segment.row_count == 1 || segment.row_count * group <= limits.decode_queries;
+}
+
+int32_t Length(const KvSegment& segment) { return segment.first_position + segment.row_count; }
+
+// How many tiles a piece should have.
+int64_t TilesPerPiece(const std::vector<KvSegment>& segments, int32_t group, int32_t kv_head_count,
+                      const AttentionLimits& limits) {
+  int64_t tiles = 0;
+  for (const KvSegment& segment : segments) {
+    if (IsDecode(segment, group, limits)) tiles += DivideUp(Length(segment), limits.tile);
+  }
+  tiles *= kv_head_count;
+  const int64_t fill = DivideUp(tiles, limits.resident_blocks);
+  return std::max({DivideUp(fill, kPiecesPerPlace), std::min(kWorthwhileTiles, fill), int64_t{1}});
+}
+
+void AddDecode(const KvSegment& segment, int64_t tiles_per_piece, int32_t tile, AttentionPlan* plan) {
+  const int64_t tiles = DivideUp(Length(segment), tile);
+  const int64_t pieces = DivideUp(tiles, tiles_per_piece);
+  for (int64_t i = 0; i < pieces; ++i) {
+    AttentionItem item;
+    item.segment = segment;
+    item.query_count = segment.row_count;
+    item.begin = static_cast<int32_t>(tiles * i / pieces * tile);
+    item.end = std::min(static_cast<int32_t>(tiles * (i + 1) / pieces * tile), Length(segment));
+    if (pieces > 1) {
+      item.partial = plan->partial_count++;
+      item.partial_count = static_cast<int32_t>(pieces);
+      item.partial_index = static_cast<int32_t>(i);
+    }
+    plan->decode.push_back(item);
+  }
+}
+
+void AddPrefill(const KvSegment& segment, int32_t tokens, AttentionPlan* plan) {
+  for (int32_t first = 0; first < segment.row_count; first += tokens) {
+    AttentionItem item;
+    item.segment = segment;
+    item.first_query = first;
+    item.query_count = std::min(tokens, segment.row_count - first);
+    item.end = segment.first_position + first + item.query_count;
+    plan->prefill.push_back(item);
+  }
+}
+
+}  // namespace
+
+void PlanAttention(const std::vector<KvSegment>& segments, int32_t group, int32_t kv_head_count,
+                   const AttentionLimits& limits, AttentionPlan* plan) {
+  plan->decode.clear();
+  plan->prefill.clear();
+  plan->partial_count = 0;
+  const int64_t tiles_per_piece = TilesPerPiece(segments, group, kv_head_count, limits);
+  for (const KvSegment& segment : segments) {
+    if (IsDecode(segment, group, limits)) {
+      AddDecode(segment, tiles_per_piece, limits.tile, plan);
+    } else {
+      AddPrefill(segment, limits.prefill_queries / group, plan);
+    }
+  }
+  std::stable_sort(plan->prefill.begin(), plan->prefill.end(),
+                   [](const AttentionItem& a, const AttentionItem& b) { return a.end > b.end; });
+}
+
+}  // namespace fermata::kernels::cuda

@@ -1,0 +1,66 @@
+// A CUDA device as a back end: activations, weights and KV in bfloat16, sums in float32.
+
+#ifndef FERMATA_KERNELS_CUDA_CUDA_BACKEND_H_
+#define FERMATA_KERNELS_CUDA_CUDA_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/backend.h"
+
+namespace fermata::kernels {
+
+// Weights of any type become bfloat16 on the device (vectors float32). Asynchronous on one stream of its own. Matrices
+// have columns that are a multiple of 8; heads are of 16, 32, 64, 80, 96 or 128 elements. One thread at a time.
+class CudaBackend : public Backend {
+ public:
+  // Uses device 0. UNAVAILABLE if there is none that this build's kernels run on.
+  static absl::StatusOr<std::unique_ptr<CudaBackend>> Create();
+  ~CudaBackend() override;
+
+  absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) override;
+  bool KeepsViews() const override { return false; }
+  bool batch_invariant() const override { return false; }
+  int64_t free_memory_bytes() const override;
+  int32_t kv_element_bytes() const override { return 2; }
+  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t element_count) override;
+  absl::StatusOr<std::unique_ptr<Buffer>> AllocateFloats(int64_t element_count) override;
+  absl::Status SetRope(absl::Span<const float> frequencies) override;
+  absl::Status AllocateKv(const KvShape& shape) override;
+  int64_t kv_block_bytes() const override;
+  absl::Status CopyKvToHost(absl::Span<const KvBlockCopy> copies) override;
+  absl::Status CopyKvFromHost(absl::Span<const KvBlockCopy> copies) override;
+  void BeginStep(absl::Span<const Segment> segments) override;
+  void Embed(const Weights& table, absl::Span<const int32_t> tokens, Buffer& output) override;
+  void RmsNorm(const Weights& weight, float epsilon, const Buffer& x, int32_t rows, Buffer& output) override;
+  void AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
+                  Buffer& output) override;
+  void MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) override;
+  void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) override;
+  void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) override;
+  void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) override;
+  void AddBias(const Weights& bias, int32_t rows, Buffer& x) override;
+  void Add(const Buffer& y, int64_t count, Buffer& x) override;
+  void GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) override;
+  absl::Status Synchronize() override;
+  absl::StatusOr<absl::Span<const float>> ToHost(const Buffer& floats, int64_t count) override;
+
+  // The elements of a buffer as float32, whichever they are, in memory of the host: for tests. Synchronizes.
+  absl::Status Read(const Buffer& buffer, absl::Span<float> values);
+
+  // Fills a buffer, rounded to its element type: for tests. Synchronizes.
+  absl::Status Write(absl::Span<const float> values, Buffer& buffer);
+
+ private:
+  class Implementation;
+  explicit CudaBackend(std::unique_ptr<Implementation> implementation);
+
+  // To or from the device, and waits.
+  absl::Status Copy(const void* from, void* to, int64_t bytes);
+
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace fermata::kernels
+
+#endif  // FERMATA_KERNELS_CUDA_CUDA_BACKEND_H_

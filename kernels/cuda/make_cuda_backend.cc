@@ -1,0 +1,9 @@
+#include "kernels/cuda/make_cuda_backend.h"
+
+#include "kernels/cuda/cuda_backend.h"
+
+namespace fermata::kernels {
+
+absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend() { return CudaBackend::Create(); }
+
+}  // namespace fermata::kernels

@@ -1,0 +1,233 @@
+// Goal: each operation of the CUDA back end gives what the exact CPU back end gives.
+// Method: fresh random inputs, exact in bfloat16, over awkward shapes; outputs poisoned first. An operation that rounds
+// its result once may be off by 2^-8 of it (bfloat16 has 8 bits); sums add what float32 may lose over their length, and
+// attention the rounding of its weights.
+//
+//   kernel_check [seed]
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/backend.h"
+#include "tests/kernels/cuda/twins.h"
+
+namespace fermata::kernels {
+namespace {
+
+constexpr double kRounding = 1.0 / 256;
+constexpr int32_t kBlockTokens = 16;
+
+class KernelCheck {
+ public:
+  KernelCheck(Twins& twins, uint32_t seed) : twins_(twins), random_(seed) {}
+
+  void Rows(int32_t rows, int32_t size) {
+    const std::string shape = absl::StrCat(rows, " x ", size);
+    const Twins::Pair x = Random(int64_t{rows} * size);
+    const Twins::Pair y = Random(int64_t{rows} * size);
+    const Twins::WeightPair weight = twins_.MakeWeights(1, size, RandomBf16(size, 1.0f, random_));
+    const Twins::Pair normed = twins_.MakePoisoned(x.count);
+    Both([&](Backend& b, auto at) { b.RmsNorm(*at(weight), 1e-5f, *at(x), rows, *at(normed)); });
+    Compare("RmsNorm " + shape, normed, kRounding, 1e-6);
+    Both([&](Backend& b, auto at) { b.AddBias(*at(weight), rows, *at(x)); });
+    Compare("AddBias " + shape, x, kRounding, 1e-6);
+    Both([&](Backend& b, auto at) { b.Add(*at(y), x.count, *at(x)); });
+    Compare("Add " + shape, x, 2 * kRounding, 0.03);  // x was rounded before: the sum may cancel
+    const Twins::Pair gate = Random(x.count);
+    Both([&](Backend& b, auto at) { b.SwiGlu(*at(y), rows, size, *at(gate)); });
+    Compare("SwiGlu " + shape, gate, kRounding, 1e-6);
+    const Twins::Pair sum = Random(x.count);
+    const Twins::Pair sum_normed = twins_.MakePoisoned(x.count);
+    Both([&](Backend& b, auto at) { b.AddRmsNorm(*at(weight), 1e-5f, *at(y), rows, *at(sum), *at(sum_normed)); });
+    Compare("AddRmsNorm's sum " + shape, sum, kRounding, 1e-6);
+    Compare("AddRmsNorm " + shape, sum_normed, 3 * kRounding, 1e-6);
+    Gather(rows, size);
+  }
+
+  void Product(int32_t rows, int32_t columns, const std::vector<int32_t>& sizes, bool floats) {
+    const Twins::Pair x = Random(int64_t{rows} * columns);
+    std::vector<Twins::WeightPair> weights;
+    std::vector<Twins::Pair> outputs;
+    std::vector<Backend::Product> on_cpu, on_cuda;
+    for (const int32_t size : sizes) {
+      weights.push_back(twins_.MakeWeights(size, columns, RandomBf16(int64_t{size} * columns, 0.1f, random_)));
+      outputs.push_back(twins_.MakePoisoned(int64_t{rows} * size, floats));
+    }
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      on_cpu.push_back({weights[i].cpu.get(), outputs[i].cpu.get()});
+      on_cuda.push_back({weights[i].cuda.get(), outputs[i].cuda.get()});
+    }
+    twins_.cpu().MatMul(on_cpu, *x.cpu, rows);
+    twins_.cuda().MatMul(on_cuda, *x.cuda, rows);
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      Compare(absl::StrCat("MatMul ", rows, " x ", columns, " -> ", sizes[i], floats ? " floats" : ""), outputs[i],
+              floats ? 1e-5 : kRounding, 2e-6 * std::sqrt(columns) * 4);
+    }
+  }
+
+  // Contexts of `lengths` whose last `counts` tokens are computed in one step, after the others were stored in one.
+  // `turn`: whether positions turn queries and keys; else both back ends have the same bits in their caches.
+  void Attention(int32_t head_size, int32_t kv_heads, int32_t group, const std::vector<int32_t>& lengths,
+                 const std::vector<int32_t>& counts, bool turn) {
+    const int32_t layers = 2;
+    std::vector<float> frequencies(head_size / 2);
+    for (int32_t i = 0; i < head_size / 2; ++i) frequencies[i] = turn ? std::pow(100.0f, -2.0f * i / head_size) : 0.0f;
+    int32_t block_count = 1;
+    for (const int32_t length : lengths) block_count += (length + kBlockTokens - 1) / kBlockTokens;
+    for (Backend* backend : Backends()) {
+      Expect("SetRope", backend->SetRope(frequencies).ok());
+      Expect("AllocateKv", backend->AllocateKv({block_count, kBlockTokens, layers, kv_heads, head_size}).ok());
+    }
+    std::vector<std::vector<int32_t>> blocks(lengths.size());
+    int32_t next = block_count;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      for (int32_t p = 0; p < lengths[i]; p += kBlockTokens) blocks[i].push_back(--next);
+    }
+    PoisonCache(block_count, layers, kv_heads, head_size);
+    std::vector<Segment> before, now;
+    int32_t before_rows = 0, rows = 0;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      const int32_t old = lengths[i] - counts[i];
+      if (old > 0) before.push_back({before_rows, old, 0, blocks[i].data()});
+      now.push_back({rows, counts[i], old, blocks[i].data()});
+      before_rows += old;
+      rows += counts[i];
+    }
+    const std::string shape =
+        absl::StrCat("head ", head_size, ", ", kv_heads, " x ", group, ", ", lengths.size(), " contexts of ",
+                     lengths[0], "... and ", counts[0], "... rows", turn ? ", turned" : "");
+    if (before_rows > 0) Store(before, before_rows, kv_heads, group, head_size, nullptr, shape);
+    Twins::Pair q;
+    Store(now, rows, kv_heads, group, head_size, &q, shape);
+    const Twins::Pair output = twins_.MakePoisoned(q.count);
+    Both([&](Backend& b, auto at) { b.Attention(1, kv_heads * group, *at(q), *at(output)); });
+    Compare("Attention " + shape, output, 2 * kRounding, turn ? 0.04 : 0.01);
+    Both([&](Backend& b, auto) { Expect("Synchronize", b.Synchronize().ok()); });
+  }
+
+ private:
+  // Which of a pair's two a back end uses.
+  struct OfCpu {
+    Buffer* operator()(const Twins::Pair& pair) const { return pair.cpu.get(); }
+    Weights* operator()(const Twins::WeightPair& pair) const { return pair.cpu.get(); }
+  };
+  struct OfCuda {
+    Buffer* operator()(const Twins::Pair& pair) const { return pair.cuda.get(); }
+    Weights* operator()(const Twins::WeightPair& pair) const { return pair.cuda.get(); }
+  };
+
+  std::vector<Backend*> Backends() { return {&twins_.cpu(), &twins_.cuda()}; }
+
+  template <typename Operation>
+  void Both(Operation operation) {
+    operation(static_cast<Backend&>(twins_.cpu()), OfCpu());
+    operation(static_cast<Backend&>(twins_.cuda()), OfCuda());
+  }
+
+  void Gather(int32_t rows, int32_t size) {
+    const Twins::Pair x = Random(int64_t{rows} * size);
+    const Twins::WeightPair table = twins_.MakeWeights(9, size * 8, RandomBf16(int64_t{9} * size * 8, 1.0f, random_));
+    std::vector<int32_t> indices, tokens;
+    for (int32_t i = 0; i < 5; ++i) indices.push_back(static_cast<int32_t>(random_() % rows));
+    for (int32_t i = 0; i < 7; ++i) tokens.push_back(static_cast<int32_t>(random_() % 9));
+    const Twins::Pair gathered = twins_.MakePoisoned(5 * size);
+    const Twins::Pair embedded = twins_.MakePoisoned(7 * 8 * size);
+    Both([&](Backend& b, auto at) {
+      b.BeginStep({});
+      b.GatherRows(*at(x), indices, size, *at(gathered));
+      b.Embed(*at(table), tokens, *at(embedded));
+    });
+    Compare(absl::StrCat("GatherRows ", size), gathered, 0, 0);
+    Compare(absl::StrCat("Embed ", size * 8), embedded, 0, 0);
+  }
+
+  void Store(const std::vector<Segment>& segments, int32_t rows, int32_t kv_heads, int32_t group, int32_t head_size,
+             Twins::Pair* q_out, const std::string& shape) {
+    Twins::Pair q = Random(int64_t{rows} * kv_heads * group * head_size);
+    const Twins::Pair k = Random(int64_t{rows} * kv_heads * head_size);
+    const Twins::Pair v = Random(int64_t{rows} * kv_heads * head_size);
+    Both([&](Backend& b, auto at) {
+      b.BeginStep(segments);
+      b.RopeAndStore(1, kv_heads * group, *at(q), *at(k), *at(v));
+    });
+    Compare("RopeAndStore " + shape, q, kRounding, 2e-4);
+    if (q_out == nullptr) return;
+    // The same queries for both, rounded.
+    *q_out = twins_.Make(twins_.CudaValues(q));
+    twins_.cuda().BeginStep(segments);
+  }
+
+  // NaN in every slot, so that reading beyond a context shows.
+  void PoisonCache(int32_t block_count, int32_t layers, int32_t kv_heads, int32_t head_size) {
+    const int32_t rows = block_count * kBlockTokens;
+    std::vector<int32_t> blocks(block_count);
+    for (int32_t i = 0; i < block_count; ++i) blocks[i] = i;
+    const std::vector<Segment> all = {{0, rows, 0, blocks.data()}};
+    Twins::Pair poison = twins_.MakePoisoned(int64_t{rows} * kv_heads * head_size);
+    Both([&](Backend& b, auto at) {
+      b.BeginStep(all);
+      for (int32_t layer = 0; layer < layers; ++layer) {
+        b.RopeAndStore(layer, kv_heads, *at(poison), *at(poison), *at(poison));
+      }
+    });
+  }
+
+  Twins::Pair Random(int64_t count) { return twins_.Make(RandomBf16(count, 1.0f, random_)); }
+
+  void Compare(const std::string& what, const Twins::Pair& pair, double relative, double absolute) {
+    tally.Compare(what, twins_.CudaValues(pair), twins_.CpuValues(pair), relative, absolute);
+  }
+  void Expect(const std::string& what, bool holds) { tally.Expect(what, holds); }
+
+  Twins& twins_;
+  std::mt19937 random_;
+
+ public:
+  Tally tally;
+};
+
+int Run(uint32_t seed) {
+  const std::unique_ptr<Twins> twins = Twins::Create();
+  if (twins == nullptr) return 0;
+  KernelCheck check(*twins, seed);
+  for (const int32_t rows : {1, 3, 130}) {
+    for (const int32_t size : {1, 7, 8, 64, 257, 576, 2048, 2056, 4096, 8192, 8200}) check.Rows(rows, size);
+  }
+  for (const int32_t rows : {1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 33, 100, 129}) {
+    check.Product(rows, 64, {16}, false);
+    check.Product(rows, 8, {2, 7, 24}, false);
+    check.Product(rows, 576, {192, 64, 64}, false);
+    check.Product(rows, 264, {40, 33, 1000, 48}, true);
+    check.Product(rows, 1536, {576}, true);
+  }
+  check.Product(4, 4096, {4096, 1024}, false);
+  check.Product(300, 4096, {1024}, false);
+  for (const int32_t head : {16, 32, 64, 80, 96, 128}) {
+    for (const int32_t group : {1, 2, 3, 4, 5, 7, 8, 17}) {
+      for (const bool turn : {false, true}) {
+        const int32_t kv_heads = 1 + group % 3;
+        check.Attention(head, kv_heads, group, {1, 15, 16, 17, 63, 64, 65, 200}, {1, 1, 1, 1, 1, 1, 1, 1}, turn);
+        check.Attention(head, kv_heads, group, {1500}, {1}, turn);
+        check.Attention(head, kv_heads, group, {70, 130, 33, 5, 300}, {70, 3, 2, 5, 1}, turn);
+        check.Attention(head, kv_heads, group, {129, 1}, {128, 1}, turn);
+      }
+    }
+  }
+  return check.tally.Finish();
+}
+
+}  // namespace
+}  // namespace fermata::kernels
+
+int main(int argc, char** argv) {
+  std::random_device entropy;
+  const uint32_t seed = argc > 1 ? static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10)) : entropy();
+  std::printf("seed %u\n", seed);
+  return fermata::kernels::Run(seed);
+}

@@ -1,0 +1,112 @@
+// Goal: a whole model gives the same logits on CUDA as on the exact CPU back end, but for bfloat16's rounding.
+// Method: small models of made-up weights; one context in chunks together with another token by token, logits of every
+// row compared by |cuda - cpu| / |cpu|.
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/model/dummy_weights.h"
+#include "engine/model/llama_config.h"
+#include "engine/model/llama_weights.h"
+#include "engine/model/transformer.h"
+#include "glog/logging.h"
+#include "kernels/backend.h"
+#include "tests/kernels/cuda/twins.h"
+
+namespace fermata {
+namespace {
+
+constexpr int32_t kMaxRows = 128;
+constexpr int32_t kBlockTokens = 16;
+
+// bfloat16 rounds to 2^-9 at each of a few dozen operations, whose errors add like random steps.
+constexpr double kTolerance = 0.03;
+
+template <typename T>
+T Must(absl::StatusOr<T> value) {
+  CHECK(value.ok()) << value.status();
+  return *std::move(value);
+}
+
+LlamaConfig SmallConfig(int32_t head_size, int32_t group) {
+  LlamaConfig config;
+  config.layer_count = 3;
+  config.kv_head_count = 2;
+  config.head_count = 2 * group;
+  config.head_size = head_size;
+  config.embedding_size = 192;
+  config.feed_forward_size = 520;
+  config.vocabulary_size = 1003;
+  config.norm_epsilon = 1e-5f;
+  config.attention_biases = group % 2 == 1;
+  config.head_norms = group == 4;
+  config.rope_halves = group == 2;
+  for (int32_t i = 0; i < head_size / 2; ++i) {
+    config.rope_frequencies.push_back(std::pow(10000.0f, -2.0f * i / head_size));
+  }
+  return config;
+}
+
+// Logits of all rows of all steps.
+std::vector<float> Logits(const LlamaConfig& config, kernels::Backend& backend) {
+  DummyWeights source("made up", /*tied=*/false);
+  const LlamaWeights weights = Must(LoadLlamaWeights(source, config, backend));
+  const auto transformer = Must(Transformer::Create(config, weights, backend, kMaxRows, kMaxRows));
+  CHECK(backend.AllocateKv({64, kBlockTokens, config.layer_count, config.kv_head_count, config.head_size}).ok());
+  std::vector<int32_t> first_blocks, second_blocks;
+  for (int32_t i = 0; i < 20; ++i) {
+    first_blocks.push_back(63 - i);
+    second_blocks.push_back(i);
+  }
+  std::vector<float> all;
+  int32_t first = 0;
+  int32_t second = 0;
+  for (const int32_t chunk : {70, 1, 33, 2, 9, 1, 1, 100, 1, 3}) {
+    std::vector<int32_t> tokens, outputs;
+    for (int32_t i = 0; i < chunk; ++i) tokens.push_back((first + i) * 31 % config.vocabulary_size);
+    tokens.push_back(second * 17 % config.vocabulary_size);
+    for (int32_t row = 0; row <= chunk; ++row) outputs.push_back(row);
+    const std::vector<kernels::Segment> segments = {{0, chunk, first, first_blocks.data()},
+                                                    {chunk, 1, second, second_blocks.data()}};
+    const absl::Span<const float> logits = Must(transformer->Forward(tokens, segments, outputs));
+    all.insert(all.end(), logits.begin(), logits.end());
+    first += chunk;
+    ++second;
+  }
+  return all;
+}
+
+int Run() {
+  const std::unique_ptr<kernels::Twins> twins = kernels::Twins::Create();
+  if (twins == nullptr) return 0;
+  kernels::Tally tally;
+  for (const int32_t head_size : {16, 64, 128}) {
+    for (const int32_t group : {1, 2, 3, 4, 8}) {
+      const LlamaConfig config = SmallConfig(head_size, group);
+      const std::vector<float> expected = Logits(config, twins->cpu());
+      const std::vector<float> actual = Logits(config, twins->cuda());
+      double difference = 0;
+      double norm = 0;
+      for (size_t i = 0; i < expected.size(); ++i) {
+        difference += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
+        norm += std::pow(static_cast<double>(expected[i]), 2);
+      }
+      const double error = std::sqrt(difference / norm);
+      std::printf("{\"check\":\"model\",\"head_size\":%d,\"group\":%d,\"relative_error\":%.5f}\n", head_size, group,
+                  error);
+      tally.Expect("logits of head size " + std::to_string(head_size) + ", group " + std::to_string(group),
+                   error < kTolerance);
+    }
+  }
+  return tally.Finish();
+}
+
+}  // namespace
+}  // namespace fermata
+
+int main() { return fermata::Run(); }

@@ -1,0 +1,78 @@
+// The CUDA back end and the exact CPU back end side by side: the same values in, results compared.
+
+#ifndef FERMATA_TESTS_KERNELS_CUDA_TWINS_H_
+#define FERMATA_TESTS_KERNELS_CUDA_TWINS_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/cuda_backend.h"
+
+namespace fermata::kernels {
+
+// Normal, and exact in bfloat16, so that both back ends begin with the same.
+std::vector<float> RandomBf16(int64_t count, float deviation, std::mt19937& random);
+
+// Counts what passed, prints what failed.
+class Tally {
+ public:
+  // `actual` may differ from `expected` by relative * |expected| + absolute; NaN never passes.
+  void Compare(const std::string& what, absl::Span<const float> actual, absl::Span<const float> expected,
+               double relative, double absolute);
+  void Expect(const std::string& what, bool holds);
+
+  // Prints "N passed, N failed"; the exit status.
+  int Finish() const;
+
+ private:
+  int passed_ = 0;
+  int failed_ = 0;
+};
+
+// Aborts on an error of the device: nothing after it could be trusted.
+class Twins {
+ public:
+  // Null, after saying so, if there is no device.
+  static std::unique_ptr<Twins> Create();
+
+  // A buffer on each, with the same values; poisoned with NaN where there are none.
+  struct Pair {
+    std::unique_ptr<Buffer> cpu;
+    std::unique_ptr<Buffer> cuda;
+    int64_t count;
+  };
+  Pair Make(const std::vector<float>& values, bool floats = false);
+  Pair MakePoisoned(int64_t count, bool floats = false);
+
+  // A matrix (or vector, if it has one row) on each; values exact in bfloat16.
+  struct WeightPair {
+    std::vector<float> values;
+    std::unique_ptr<Weights> cpu;
+    std::unique_ptr<Weights> cuda;
+  };
+  WeightPair MakeWeights(int64_t rows, int64_t columns, const std::vector<float>& values);
+
+  // Elements of both.
+  std::vector<float> CpuValues(const Pair& pair) const;
+  std::vector<float> CudaValues(const Pair& pair);
+
+  CpuBackend& cpu() { return cpu_; }
+  CudaBackend& cuda() { return *cuda_; }
+
+ private:
+  explicit Twins(std::unique_ptr<CudaBackend> cuda) : cpu_({.threads = 8, .exact = true}), cuda_(std::move(cuda)) {}
+
+  CpuBackend cpu_;
+  std::unique_ptr<CudaBackend> cuda_;
+};
+
+}  // namespace fermata::kernels
+
+#endif  // FERMATA_TESTS_KERNELS_CUDA_TWINS_H_

@@ -48,7 +48,8 @@ class Buffer {
   Buffer() = default;
 };
 
-// The paged KV cache: [block][layer][K, V][kv head][slot][head size], so that one block of all layers is one piece.
+// The paged KV cache: [block][layer][K, V][kv head][slot][head size], so that one block of all layers is one piece. How
+// the elements of one head in one block are laid out is the back end's affair.
 struct KvShape {
   int32_t block_count = 0;
   int32_t block_tokens = 0;  // slots of a block

@@ -30,22 +30,18 @@ class MappedBuffer : public Buffer {
 // Groups of 16 weight rows that a thread takes at a time: enough to hide the hand-over, few enough to share evenly.
 int64_t GroupChunk(int64_t group_count, int threads) { return std::max<int64_t>(1, group_count / (threads * 8)); }
 
-void Rotate(const float* frequencies, int32_t position, int32_t head_count, int32_t head_size, float* heads) {
-  for (int32_t i = 0; i < head_size / 2; ++i) {
-    const float angle = static_cast<float>(position) * frequencies[i];
-    const float cosine = std::cos(angle);
-    const float sine = std::sin(angle);
-    for (int32_t h = 0; h < head_count; ++h) {
-      float* pair = heads + int64_t{h} * head_size + 2 * i;
-      const float x = pair[0];
-      const float y = pair[1];
-      pair[0] = x * cosine - y * sine;
-      pair[1] = x * sine + y * cosine;
+}  // namespace
+
+void CpuBackend::Rotate(const Turn* turns, int32_t head_count, int32_t head_size, float* heads) {
+  for (int32_t h = 0; h < head_count; ++h, heads += head_size) {
+    for (int32_t i = 0; i < head_size / 2; ++i) {
+      const float x = heads[2 * i];
+      const float y = heads[2 * i + 1];
+      heads[2 * i] = x * turns[i].cosine - y * turns[i].sine;
+      heads[2 * i + 1] = x * turns[i].sine + y * turns[i].cosine;
     }
   }
 }
-
-}  // namespace
 
 // Keeps the packed copy where there is one, and a view of the original for looking up single rows.
 class CpuBackend::CpuWeights : public Weights {
@@ -77,6 +73,7 @@ CpuBackend::CpuBackend(const CpuBackendOptions& options)
       ops_(options.exact ? PlainRowOps() : VectorRowOps()),
       packed_product_(ProductFor(options.instruction_set)),
       pool_(options.threads),
+      attention_(ops_, pool_),
       scratch_(options.threads) {}
 
 CpuBackendOptions CpuBackend::BestOptions(int threads) {
@@ -175,7 +172,7 @@ void CpuBackend::MultiplyPacked(absl::Span<const Product> products, const float*
   const int64_t columns = products[0].weights->columns();
   quantized_.Resize(rows, columns);
   pool_.Run(rows, /*chunk=*/4, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) quantized_.Quantize(x + r * columns, r);
+    for (int64_t r = begin; r < end; ++r) ops_.quantize(x + r * columns, r, quantized_);
   });
   // The groups of all products in one range, so that threads meet once.
   std::vector<int64_t> ends;
@@ -199,6 +196,7 @@ void CpuBackend::MultiplyPackedGroups(const Product& product, int32_t rows, int6
   PackedTile tile = {};
   tile.form = matrix.form();
   tile.columns = matrix.columns();
+  tile.rows_per_tile = quantized_.rows_per_tile();
   float spill[kRowTile][kPackedRows];  // for a last group of fewer rows
   for (int64_t group = begin; group < end; ++group) {
     tile.group = matrix.group(group);
@@ -206,10 +204,9 @@ void CpuBackend::MultiplyPackedGroups(const Product& product, int32_t rows, int6
     const int64_t width = std::min<int64_t>(kPackedRows, matrix.rows() - first_output);
     for (int32_t row = 0; row < rows; row += kRowTile) {
       tile.row_count = std::min(kRowTile, rows - row);
+      tile.values = quantized_.values(row / kRowTile);
+      tile.blocks = quantized_.blocks(row / kRowTile);
       for (int i = 0; i < tile.row_count; ++i) {
-        tile.values[i] = quantized_.row_values(row + i);
-        tile.scales[i] = quantized_.row_scales(row + i);
-        tile.sums[i] = quantized_.row_sums(row + i);
         tile.output[i] =
             width == kPackedRows ? Data(*product.output) + (row + i) * matrix.rows() + first_output : spill[i];
       }
@@ -237,9 +234,37 @@ void CpuBackend::MultiplyFloat(const Product& product, const float* x, int32_t r
   });
 }
 
-float* CpuBackend::KvSlot(int32_t block, int32_t layer, int value, int32_t kv_head, int32_t slot) {
-  return Data(*kv_) + block * kv_shape_.block_elements() + layer * kv_shape_.layer_elements() +
-         (value * kv_shape_.kv_head_count + kv_head) * kv_shape_.head_elements() + int64_t{slot} * kv_shape_.head_size;
+float* CpuBackend::LayerOf(int32_t block, int32_t layer) {
+  return Data(*kv_) + block * kv_shape_.block_elements() + layer * kv_shape_.layer_elements();
+}
+
+void CpuBackend::Store(int32_t block, int32_t layer, int32_t slot, const float* key, const float* value) {
+  const int32_t size = kv_shape_.head_size;
+  float* keys = LayerOf(block, layer);
+  float* values = keys + kv_shape_.kv_head_count * kv_shape_.head_elements() + int64_t{slot} * size;
+  for (int32_t h = 0; h < kv_shape_.kv_head_count; ++h, keys += kv_shape_.head_elements()) {
+    for (int32_t i = 0; i < size; ++i) keys[int64_t{i} * kv_shape_.block_tokens + slot] = key[h * size + i];
+    std::copy_n(value + h * size, size, values + h * kv_shape_.head_elements());
+  }
+}
+
+void CpuBackend::BeginStep(absl::Span<const Segment> segments) {
+  segments_ = segments;
+  // The same for every layer.
+  const int64_t pairs = static_cast<int64_t>(frequencies_.size());
+  const Segment& last = segments.back();
+  turns_.resize((last.first_row + last.row_count) * pairs);
+  for (const Segment& segment : segments) {
+    pool_.Run(segment.row_count, /*chunk=*/32, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const float position = static_cast<float>(segment.first_position + i);
+        for (int64_t pair = 0; pair < pairs; ++pair) {
+          const float angle = position * frequencies_[pair];
+          turns_[(segment.first_row + i) * pairs + pair] = {std::cos(angle), std::sin(angle)};
+        }
+      }
+    });
+  }
 }
 
 void CpuBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) {
@@ -252,46 +277,18 @@ void CpuBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buff
         const int32_t position = segment.first_position + static_cast<int32_t>(i);
         float* key = Data(k) + row * kv_heads * size;
         const float* value = Data(v) + row * kv_heads * size;
-        Rotate(frequencies_.data(), position, head_count, size, Data(q) + row * head_count * size);
-        Rotate(frequencies_.data(), position, kv_heads, size, key);
-        const int32_t block = segment.blocks[position / kv_shape_.block_tokens];
-        const int32_t slot = position % kv_shape_.block_tokens;
-        for (int32_t h = 0; h < kv_heads; ++h) {
-          std::copy_n(key + h * size, size, KvSlot(block, layer, /*value=*/0, h, slot));
-          std::copy_n(value + h * size, size, KvSlot(block, layer, /*value=*/1, h, slot));
-        }
+        const Turn* turns = turns_.data() + row * (size / 2);
+        Rotate(turns, head_count, size, Data(q) + row * head_count * size);
+        Rotate(turns, kv_heads, size, key);
+        Store(segment.blocks[position / kv_shape_.block_tokens], layer, position % kv_shape_.block_tokens, key, value);
       }
     });
   }
 }
 
 void CpuBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) {
-  const int32_t size = kv_shape_.head_size;
-  const int32_t group = head_count / kv_shape_.kv_head_count;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(size));
-  // Every (row, head) is a piece of its own: how pieces are shared out changes no bit.
-  const Segment& last = segments_.back();
-  const int64_t rows = last.first_row + last.row_count;
-  pool_.Run(rows * head_count, /*chunk=*/1, [&](int64_t begin, int64_t end, int thread) {
-    std::vector<float>& scores = scratch_[thread];
-    for (int64_t piece = begin; piece < end; ++piece) {
-      const int32_t row = static_cast<int32_t>(piece / head_count);
-      const int32_t h = static_cast<int32_t>(piece % head_count);
-      const auto after = std::upper_bound(segments_.begin(), segments_.end(), row,
-                                          [](int32_t r, const Segment& s) { return r < s.first_row; });
-      const Segment& segment = *(after - 1);
-      const int32_t count = segment.first_position + (row - segment.first_row) + 1;
-      if (static_cast<int32_t>(scores.size()) < count) scores.resize(count);
-      const PagedHead head = {KvSlot(0, layer, /*value=*/0, h / group, 0),
-                              KvSlot(0, layer, /*value=*/1, h / group, 0),
-                              kv_shape_.block_elements(),
-                              segment.blocks,
-                              kv_shape_.block_tokens,
-                              size};
-      const int64_t offset = (int64_t{row} * head_count + h) * size;
-      ops_.attention(Data(q) + offset, head, count, scale, scores.data(), Data(output) + offset);
-    }
-  });
+  const KvLayer kv = {LayerOf(0, layer), kv_shape_.block_elements(), kv_shape_};
+  attention_.Run(segments_, kv, head_count, Data(q), Data(output));
 }
 
 void CpuBackend::SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/cpu_attention.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/quantized_rows.h"
 #include "kernels/cpu/row_ops.h"
@@ -47,7 +48,7 @@ class CpuBackend : public Backend {
   int64_t kv_block_bytes() const override;
   absl::Status CopyKvToHost(absl::Span<const KvBlockCopy> copies) override;
   absl::Status CopyKvFromHost(absl::Span<const KvBlockCopy> copies) override;
-  void BeginStep(absl::Span<const Segment> segments) override { segments_ = segments; }
+  void BeginStep(absl::Span<const Segment> segments) override;
   void Embed(const Weights& table, absl::Span<const int32_t> tokens, Buffer& output) override;
   void RmsNorm(const Weights& weight, float epsilon, const Buffer& x, int32_t rows, Buffer& output) override;
   void AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
@@ -72,7 +73,17 @@ class CpuBackend : public Backend {
   void MultiplyPacked(absl::Span<const Product> products, const float* x, int32_t rows);
   void MultiplyPackedGroups(const Product& product, int32_t rows, int64_t begin, int64_t end);
   void MultiplyFloat(const Product& product, const float* x, int32_t rows);
-  float* KvSlot(int32_t block, int32_t layer, int value, int32_t kv_head, int32_t slot);
+
+  // Of one pair of a head's elements, at one position.
+  struct Turn {
+    float cosine;
+    float sine;
+  };
+  static void Rotate(const Turn* turns, int32_t head_count, int32_t head_size, float* heads);
+
+  // A layer's part of a block of the cache; see KvLayer.
+  float* LayerOf(int32_t block, int32_t layer);
+  void Store(int32_t block, int32_t layer, int32_t slot, const float* key, const float* value);
 
   const CpuBackendOptions options_;
   const RowOps& ops_;
@@ -82,7 +93,9 @@ class CpuBackend : public Backend {
   KvShape kv_shape_;
   std::vector<float> frequencies_;      // of rope
   absl::Span<const Segment> segments_;  // of the step
+  std::vector<Turn> turns_;             // [row][head size / 2]
   QuantizedRows quantized_;
+  CpuAttention attention_;
   std::vector<std::vector<float>> scratch_;  // one for each thread
 };
 

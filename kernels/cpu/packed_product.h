@@ -6,22 +6,20 @@
 #include <cstdint>
 
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/quantized_rows.h"
 
 namespace fermata::kernels {
-
-// The most activation rows that one call takes: so many sums fit in registers.
-inline constexpr int kRowTile = 4;
 
 // One tile of a product: 16 weight rows by up to kRowTile activation rows.
 struct PackedTile {
   PackedForm form;
-  int64_t columns;                 // a multiple of 32
-  const uint8_t* group;            // the weights' blocks
-  int row_count;                   // 1 to kRowTile
-  const int8_t* values[kRowTile];  // [columns]
-  const float* scales[kRowTile];   // [columns / 32]
-  const int32_t* sums[kRowTile];   // [columns / 16]
-  float* output[kRowTile];         // [16]: written whole
+  int64_t columns;                // a multiple of 32
+  const uint8_t* group;           // the weights' blocks
+  int row_count;                  // 1 to rows_per_tile
+  int rows_per_tile;              // as QuantizedRows has it, as are the next two
+  const int8_t* values;           // [columns / 32][rows_per_tile][32]
+  const ActivationBlock* blocks;  // [columns / 32][rows_per_tile]
+  float* output[kRowTile];        // [16]: written whole
 };
 
 // For each row: output[o] = the sum over column blocks, in their order, of

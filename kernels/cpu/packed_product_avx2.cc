@@ -36,6 +36,14 @@ inline void Accumulate(__m256i product, __m256 scale, __m256& sum) {
   sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), scale, sum);
 }
 
+inline const int8_t* X(const PackedTile& tile, int64_t block, int row) {
+  return tile.values + (block * tile.rows_per_tile + row) * 32;
+}
+
+inline const ActivationBlock& OfX(const PackedTile& tile, int64_t block, int row) {
+  return tile.blocks[block * tile.rows_per_tile + row];
+}
+
 template <int kRows>
 inline void Nibbles(const PackedTile& tile, Lanes* sums) {
   const __m256i mask = _mm256_set1_epi8(0xF);
@@ -51,7 +59,8 @@ inline void Nibbles(const PackedTile& tile, Lanes* sums) {
       const __m256 scale = LoadF16(block + 256 + part * 16);
       const __m256 minimum = LoadF16(block + 288 + part * 16);
       for (int r = 0; r < kRows; ++r) {
-        const int8_t* x = tile.values[r] + b * 32;
+        const int8_t* x = X(tile, b, r);
+        const ActivationBlock& of_x = OfX(tile, b, r);
         // Eight products of nibbles fit in 16 bits together: they are widened once.
         __m256i words = _mm256_setzero_si256();
         for (int k = 0; k < 4; ++k) {
@@ -59,11 +68,9 @@ inline void Nibbles(const PackedTile& tile, Lanes* sums) {
           words = _mm256_add_epi16(words, _mm256_maddubs_epi16(high[k], Broadcast4(x + 16 + k * 4)));
         }
         const __m256i product = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
-        const float x_scale = tile.scales[r][b];
-        const float x_sum = x_scale * static_cast<float>(tile.sums[r][2 * b] + tile.sums[r][2 * b + 1]);
         __m256& sum = sums[r].part[part];
-        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(x_scale)), sum);
-        sum = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x_sum), sum);
+        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(of_x.scale)), sum);
+        sum = _mm256_fmadd_ps(minimum, _mm256_set1_ps(of_x.scaled_sum), sum);
       }
     }
   }
@@ -76,12 +83,13 @@ inline void Bytes(const PackedTile& tile, Lanes* sums) {
     for (int part = 0; part < 2; ++part) {
       const __m256 scale = LoadF16(block + 512 + part * 16);
       for (int r = 0; r < kRows; ++r) {
-        const int8_t* x = tile.values[r] + b * 32;
-        __m256i product = _mm256_set1_epi32(-128 * (tile.sums[r][2 * b] + tile.sums[r][2 * b + 1]));
+        const int8_t* x = X(tile, b, r);
+        const ActivationBlock& of_x = OfX(tile, b, r);
+        __m256i product = _mm256_set1_epi32(-128 * (of_x.sums[0] + of_x.sums[1]));
         for (int k = 0; k < 8; ++k) {
           product = _mm256_add_epi32(product, MultiplyFull(Load(block + k * 64 + part * 32), Broadcast4(x + k * 4)));
         }
-        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(tile.scales[r][b])), sums[r].part[part]);
+        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(of_x.scale)), sums[r].part[part]);
       }
     }
   }
@@ -94,12 +102,13 @@ inline void SixBits(const PackedTile& tile, Lanes* sums) {
     for (int part = 0; part < 2; ++part) {
       const __m256 scale = _mm256_loadu_ps(reinterpret_cast<const float*>(block + 256) + part * 8);
       for (int r = 0; r < kRows; ++r) {
-        const int8_t* x = tile.values[r] + b * 16;
-        __m256i product = _mm256_set1_epi32(-32 * tile.sums[r][b]);
+        const int8_t* x = X(tile, b / 2, r) + b % 2 * 16;
+        const ActivationBlock& of_x = OfX(tile, b / 2, r);
+        __m256i product = _mm256_set1_epi32(-32 * of_x.sums[b % 2]);
         for (int k = 0; k < 4; ++k) {
           product = _mm256_add_epi32(product, Multiply(Load(block + k * 64 + part * 32), Broadcast4(x + k * 4)));
         }
-        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(tile.scales[r][b / 2])), sums[r].part[part]);
+        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(of_x.scale)), sums[r].part[part]);
       }
     }
   }
@@ -129,16 +138,14 @@ void Tile(const PackedTile& tile) {
 }  // namespace
 
 void PackedProductAvx2(const PackedTile& tile) {
-  static_assert(kRowTile == 4);
-  switch (tile.row_count) {
-    case 1:
-      return Tile<1>(tile);
-    case 2:
-      return Tile<2>(tile);
-    case 3:
-      return Tile<3>(tile);
-    default:
-      return Tile<4>(tile);
+  // Registers hold the sums of four rows.
+  static constexpr PackedProduct kTiles[] = {Tile<1>, Tile<2>, Tile<3>, Tile<4>};
+  PackedTile part = tile;
+  for (int left = tile.row_count; left > 0; left -= 4) {
+    kTiles[left < 4 ? left - 1 : 3](part);
+    part.values += 4 * 32;
+    part.blocks += 4;
+    for (int r = 0; r + 4 < kRowTile; ++r) part.output[r] = part.output[r + 4];
   }
 }
 

@@ -13,11 +13,19 @@ inline __m512 LoadF16(const uint8_t* halves) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves)));
 }
 
+// Adds what an integer product of a block comes to.
+inline void Accumulate(__m512i product, __m512 scale, const ActivationBlock& x, __m512& sum) {
+  sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), _mm512_mul_ps(scale, _mm512_set1_ps(x.scale)), sum);
+}
+
 template <int kRows>
 inline void Nibbles(const PackedTile& tile, __m512* sums) {
   const __m512i mask = _mm512_set1_epi8(0xF);
   const uint8_t* block = tile.group;
-  for (int64_t b = 0; b < tile.columns / 32; ++b, block += kNibblesBlockBytes) {
+  const int8_t* x = tile.values;
+  const ActivationBlock* of_x = tile.blocks;
+  const uint8_t* const end = block + tile.columns / 32 * kNibblesBlockBytes;
+  for (; block < end; block += kNibblesBlockBytes, x += tile.rows_per_tile * 32, of_x += tile.rows_per_tile) {
     __m512i low[4], high[4];
     for (int k = 0; k < 4; ++k) {
       const __m512i bytes = _mm512_loadu_si512(block + k * 64);
@@ -26,20 +34,16 @@ inline void Nibbles(const PackedTile& tile, __m512* sums) {
     }
     const __m512 scale = LoadF16(block + 256);
     const __m512 minimum = LoadF16(block + 288);
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const int8_t* x = tile.values[r] + b * 32;
-      // Two chains, so that one product need not wait for the last. Integers: the order does not matter.
-      __m512i even = _mm512_setzero_si512();
-      __m512i odd = _mm512_setzero_si512();
+      // Integers: their order does not matter.
+      __m512i product = _mm512_setzero_si512();
       for (int k = 0; k < 4; ++k) {
-        even = _mm512_dpbusd_epi32(even, low[k], Broadcast4(x + k * 4));
-        odd = _mm512_dpbusd_epi32(odd, high[k], Broadcast4(x + 16 + k * 4));
+        product = _mm512_dpbusd_epi32(product, low[k], Broadcast4(x + r * 32 + k * 4));
+        product = _mm512_dpbusd_epi32(product, high[k], Broadcast4(x + r * 32 + 16 + k * 4));
       }
-      const float x_scale = tile.scales[r][b];
-      const float x_sum = x_scale * static_cast<float>(tile.sums[r][2 * b] + tile.sums[r][2 * b + 1]);
-      const __m512 product = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-      sums[r] = _mm512_fmadd_ps(product, _mm512_mul_ps(scale, _mm512_set1_ps(x_scale)), sums[r]);
-      sums[r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x_sum), sums[r]);
+      Accumulate(product, scale, of_x[r], sums[r]);
+      sums[r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(of_x[r].scaled_sum), sums[r]);
     }
   }
 }
@@ -47,20 +51,18 @@ inline void Nibbles(const PackedTile& tile, __m512* sums) {
 template <int kRows>
 inline void Bytes(const PackedTile& tile, __m512* sums) {
   const uint8_t* block = tile.group;
-  for (int64_t b = 0; b < tile.columns / 32; ++b, block += kBytesBlockBytes) {
+  const int8_t* x = tile.values;
+  const ActivationBlock* of_x = tile.blocks;
+  const uint8_t* const end = block + tile.columns / 32 * kBytesBlockBytes;
+  for (; block < end; block += kBytesBlockBytes, x += tile.rows_per_tile * 32, of_x += tile.rows_per_tile) {
     __m512i bytes[8];
     for (int k = 0; k < 8; ++k) bytes[k] = _mm512_loadu_si512(block + k * 64);
     const __m512 scale = LoadF16(block + 512);
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const int8_t* x = tile.values[r] + b * 32;
-      __m512i even = _mm512_set1_epi32(-128 * (tile.sums[r][2 * b] + tile.sums[r][2 * b + 1]));
-      __m512i odd = _mm512_setzero_si512();
-      for (int k = 0; k < 8; k += 2) {
-        even = _mm512_dpbusd_epi32(even, bytes[k], Broadcast4(x + k * 4));
-        odd = _mm512_dpbusd_epi32(odd, bytes[k + 1], Broadcast4(x + k * 4 + 4));
-      }
-      const __m512 product = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-      sums[r] = _mm512_fmadd_ps(product, _mm512_mul_ps(scale, _mm512_set1_ps(tile.scales[r][b])), sums[r]);
+      __m512i product = _mm512_set1_epi32(-128 * (of_x[r].sums[0] + of_x[r].sums[1]));
+      for (int k = 0; k < 8; ++k) product = _mm512_dpbusd_epi32(product, bytes[k], Broadcast4(x + r * 32 + k * 4));
+      Accumulate(product, scale, of_x[r], sums[r]);
     }
   }
 }
@@ -72,12 +74,13 @@ inline void SixBits(const PackedTile& tile, __m512* sums) {
     __m512i bytes[4];
     for (int k = 0; k < 4; ++k) bytes[k] = _mm512_loadu_si512(block + k * 64);
     const __m512 scale = _mm512_loadu_ps(reinterpret_cast<const float*>(block + 256));
+    const int8_t* x = tile.values + b / 2 * tile.rows_per_tile * 32 + b % 2 * 16;
+    const ActivationBlock* of_x = tile.blocks + b / 2 * tile.rows_per_tile;
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const int8_t* x = tile.values[r] + b * 16;
-      __m512i product = _mm512_set1_epi32(-32 * tile.sums[r][b]);
-      for (int k = 0; k < 4; ++k) product = _mm512_dpbusd_epi32(product, bytes[k], Broadcast4(x + k * 4));
-      const __m512 x_scale = _mm512_set1_ps(tile.scales[r][b / 2]);
-      sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), _mm512_mul_ps(scale, x_scale), sums[r]);
+      __m512i product = _mm512_set1_epi32(-32 * of_x[r].sums[b % 2]);
+      for (int k = 0; k < 4; ++k) product = _mm512_dpbusd_epi32(product, bytes[k], Broadcast4(x + r * 32 + k * 4));
+      Accumulate(product, scale, of_x[r], sums[r]);
     }
   }
 }
@@ -103,17 +106,9 @@ void Tile(const PackedTile& tile) {
 }  // namespace
 
 void PackedProductAvx512Vnni(const PackedTile& tile) {
-  static_assert(kRowTile == 4);
-  switch (tile.row_count) {
-    case 1:
-      return Tile<1>(tile);
-    case 2:
-      return Tile<2>(tile);
-    case 3:
-      return Tile<3>(tile);
-    default:
-      return Tile<4>(tile);
-  }
+  static constexpr PackedProduct kTiles[] = {Tile<1>, Tile<2>, Tile<3>, Tile<4>, Tile<5>, Tile<6>, Tile<7>, Tile<8>};
+  static_assert(sizeof(kTiles) / sizeof(kTiles[0]) == kRowTile);
+  kTiles[tile.row_count - 1](tile);
 }
 
 }  // namespace fermata::kernels

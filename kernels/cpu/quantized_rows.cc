@@ -9,45 +9,35 @@ namespace {
 
 constexpr float kLargest = 127.0f;
 
-// Adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even, and compiles to vector instructions.
-constexpr float kRounder = 12582912.0f;
-
 }  // namespace
 
-void QuantizedRows::Resize(int64_t rows, int64_t row_columns) {
-  columns = row_columns;
-  if (static_cast<int64_t>(values.size()) < rows * columns) values.resize(rows * columns);
-  if (static_cast<int64_t>(scales.size()) < rows * columns / kActivationBlock)
-    scales.resize(rows * columns / kActivationBlock);
-  if (static_cast<int64_t>(sums.size()) < rows * columns / 16) sums.resize(rows * columns / 16);
+void QuantizedRows::Resize(int64_t rows, int64_t columns) {
+  columns_ = columns;
+  rows_per_tile_ = rows == 1 ? 1 : kRowTile;
+  const int64_t whole = (rows + rows_per_tile_ - 1) / rows_per_tile_ * rows_per_tile_;
+  if (static_cast<int64_t>(values_.size()) < whole * columns) values_.resize(whole * columns);
+  const int64_t blocks = whole * columns / kActivationBlock;
+  if (static_cast<int64_t>(blocks_.size()) < blocks) blocks_.resize(blocks);
 }
 
-void QuantizedRows::Quantize(const float* x, int64_t row) {
-  int8_t* out = values.data() + row * columns;
-  float* scale_out = scales.data() + row * (columns / kActivationBlock);
-  int32_t* sum_out = sums.data() + row * (columns / 16);
-  for (int64_t begin = 0; begin < columns; begin += kActivationBlock) {
-    const float* block = x + begin;
+void QuantizeRow(const float* x, int64_t row, QuantizedRows& rows) {
+  for (int64_t b = 0; b < rows.columns() / kActivationBlock; ++b, x += kActivationBlock) {
     float largest = 0.0f;
     float check = 0.0f;  // becomes NaN if an element is infinite or NaN
     for (int i = 0; i < kActivationBlock; ++i) {
-      largest = std::max(largest, std::fabs(block[i]));
-      check += block[i] * 0.0f;
+      largest = std::max(largest, std::fabs(x[i]));
+      check += x[i] * 0.0f;
     }
     const bool finite = check == 0.0f;
-    *scale_out++ = finite ? largest / kLargest : std::numeric_limits<float>::quiet_NaN();
     const float inverse = finite && largest > 0.0f ? kLargest / largest : 0.0f;
-    int32_t integers[kActivationBlock];
+    ActivationBlock block = {.scale = finite ? largest / kLargest : std::numeric_limits<float>::quiet_NaN()};
+    int8_t* values = rows.row_values(row, b);
     for (int i = 0; i < kActivationBlock; ++i) {
-      const float scaled = finite ? block[i] * inverse : 0.0f;
-      integers[i] = static_cast<int32_t>((scaled + kRounder) - kRounder);
+      values[i] = static_cast<int8_t>(finite ? std::nearbyint(x[i] * inverse) : 0.0f);
+      block.sums[i / 16] += values[i];
     }
-    for (int half = 0; half < 2; ++half) {
-      int32_t sum = 0;
-      for (int i = half * 16; i < half * 16 + 16; ++i) sum += integers[i];
-      *sum_out++ = sum;
-    }
-    for (int i = 0; i < kActivationBlock; ++i) out[begin + i] = static_cast<int8_t>(integers[i]);
+    block.scaled_sum = block.scale * static_cast<float>(block.sums[0] + block.sums[1]);
+    rows.row_block(row, b) = block;
   }
 }
 

@@ -6,17 +6,46 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/quantized_rows.h"
+
 namespace fermata::kernels {
 
 // Where the keys and values of one KV head of one generation are: position p is slot p % block_tokens of block
-// blocks[p / block_tokens]; a slot of block b begins at base + b * block_stride + slot * head_size.
+// blocks[p / block_tokens], which begins at base + block * block_stride. Keys of a block: [head size][slot], so that a
+// vector holds the same element of many positions. Values: [slot][head size].
 struct PagedHead {
-  const float* keys;  // of block 0, slot 0
+  const float* keys;  // of block 0
   const float* values;
   int64_t block_stride;  // floats
   const int32_t* blocks;
   int32_t block_tokens;
   int32_t head_size;
+};
+
+// A context is attended to in spans of so many positions, each by itself, whoever asks: so what a row comes to depends
+// neither on the rows beside it nor on how spans are shared out over threads.
+inline constexpr int32_t kAttentionSpan = 256;
+
+// The most queries that are served together, so that keys and values are read once for all.
+inline constexpr int kQueryTile = 4;
+
+// What a query comes to over one span: followed by head_size floats, the sum of values, each times its weight
+// exp(score - largest).
+struct SpanResult {
+  float largest;
+  float weight_sum;
+
+  float* values() { return reinterpret_cast<float*>(this + 1); }
+  const float* values() const { return reinterpret_cast<const float*>(this + 1); }
+};
+
+// Queries over one span of one head: positions [begin, ends[q]).
+struct AttentionTile {
+  int query_count;                   // 1 to kQueryTile
+  const float* queries[kQueryTile];  // [head size]
+  int32_t begin;                     // a multiple of kAttentionSpan
+  int32_t ends[kQueryTile];          // begin + 1 to begin + kAttentionSpan
+  SpanResult* results[kQueryTile];
 };
 
 // All pointers are float32, not overlapping except where said. The bits of a result depend on the arguments' values
@@ -28,14 +57,23 @@ struct RowOps {
   // gate[i] = silu(gate[i]) * up[i].
   void (*swiglu)(const float* up, int32_t size, float* gate);
 
-  // output [head_size] = attention of `query` over positions 0 .. position_count - 1, scores scaled by `scale`.
-  // `scores` is scratch for position_count floats.
-  void (*attention)(const float* query, const PagedHead& head, int32_t position_count, float scale, float* scores,
-                    float* output);
+  // The results of a tile, scores scaled by `scale`. `scores` is scratch, kAttentionScratch floats. With one span a
+  // query's attention is values / weight_sum; MergeSpans() has the general case.
+  void (*attention)(const AttentionTile& tile, const PagedHead& head, float scale, float* scores);
+
+  // As QuantizeRow(), and with the same results.
+  void (*quantize)(const float* x, int64_t row, QuantizedRows& rows);
 
   // The sum of a[i] * b[i].
   float (*dot)(const float* a, const float* b, int64_t size);
 };
+
+// Scores of a tile; a vector may write beyond the last.
+inline constexpr int32_t kAttentionScratch = kQueryTile * (kAttentionSpan + 64);
+
+// output [head_size] = what `count` spans of one query come to together, in their order. Result i is `stride` floats
+// after the one before it. Algorithm: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018.
+void MergeSpans(const float* results, int64_t stride, int32_t count, int32_t head_size, float* output);
 
 // Loops as they are written in the formulas. The reference.
 const RowOps& PlainRowOps();

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/packed_product.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -15,6 +16,7 @@
 #include "kernels/cpu/dequantize.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/quantized_rows.h"
+#include "kernels/cpu/row_ops.h"
 
 namespace fermata::kernels {
 namespace {
@@ -46,7 +48,7 @@ Problem RandomProblem(WeightType type, int64_t rows, int64_t columns, int x_rows
   problem.x.Resize(x_rows, columns);
   for (int r = 0; r < x_rows; ++r) {
     for (float& value : row) value = normal(random);
-    problem.x.Quantize(row.data(), r);
+    QuantizeRow(row.data(), r, problem.x);
   }
   return problem;
 }
@@ -57,18 +59,19 @@ std::vector<float> Multiply(const Problem& problem, InstructionSet set, int x_ro
   const int64_t width = matrix->group_count() * kPackedRows;
   std::vector<float> output(x_rows * width, std::numeric_limits<float>::quiet_NaN());
   for (int64_t group = 0; group < matrix->group_count(); ++group) {
-    for (int row = 0; row < x_rows; row += row_tile) {
+    // Some rows of a tile at a time.
+    for (int row = 0, count = 0; row < x_rows; row += count) {
+      const int first = row % problem.x.rows_per_tile();
+      count = std::min({row_tile, x_rows - row, problem.x.rows_per_tile() - first});
       PackedTile tile = {};
       tile.form = matrix->form();
       tile.columns = matrix->columns();
       tile.group = matrix->group(group);
-      tile.row_count = std::min(row_tile, x_rows - row);
-      for (int i = 0; i < tile.row_count; ++i) {
-        tile.values[i] = problem.x.row_values(row + i);
-        tile.scales[i] = problem.x.row_scales(row + i);
-        tile.sums[i] = problem.x.row_sums(row + i);
-        tile.output[i] = output.data() + (row + i) * width + group * kPackedRows;
-      }
+      tile.row_count = count;
+      tile.rows_per_tile = problem.x.rows_per_tile();
+      tile.values = problem.x.values(row / tile.rows_per_tile) + first * 32;
+      tile.blocks = problem.x.blocks(row / tile.rows_per_tile) + first;
+      for (int i = 0; i < count; ++i) tile.output[i] = output.data() + (row + i) * width + group * kPackedRows;
       ProductFor(set)(tile);
     }
   }
@@ -80,8 +83,9 @@ class PackedProductTest : public testing::TestWithParam<WeightType> {};
 TEST_P(PackedProductTest, AgreesWithFloat64) {
   for (const int64_t rows : {1, 15, 16, 17, 48}) {
     for (const int64_t columns : {256, 512, 1536}) {
-      const int x_rows = 5;
-      const Problem problem = RandomProblem(GetParam(), rows, columns, x_rows, static_cast<uint32_t>(rows + columns));
+      const int x_rows = 11;
+      Problem problem = RandomProblem(GetParam(), rows, columns, x_rows, static_cast<uint32_t>(rows + columns));
+      QuantizedRows& x = problem.x;
       const std::vector<float> actual = Multiply(problem, InstructionSet::kPlain, x_rows, kRowTile);
       const int64_t width = (rows + kPackedRows - 1) / kPackedRows * kPackedRows;
       std::vector<float> weights(columns);
@@ -92,7 +96,7 @@ TEST_P(PackedProductTest, AgreesWithFloat64) {
           double magnitude = 0;
           for (int64_t i = 0; i < columns; ++i) {
             const double term =
-                static_cast<double>(weights[i]) * problem.x.row_scales(r)[i / 32] * problem.x.row_values(r)[i];
+                static_cast<double>(weights[i]) * x.row_block(r, i / 32).scale * x.row_values(r, i / 32)[i % 32];
             expected += term;
             magnitude += std::fabs(term);
           }
@@ -108,7 +112,7 @@ TEST_P(PackedProductTest, AgreesWithFloat64) {
 }
 
 TEST_P(PackedProductTest, EveryInstructionSetAndTileGivesTheSameBits) {
-  const int x_rows = 7;
+  const int x_rows = 13;
   const Problem problem = RandomProblem(GetParam(), /*rows=*/33, /*columns=*/768, x_rows, /*seed=*/5);
   const std::vector<float> plain = Multiply(problem, InstructionSet::kPlain, x_rows, kRowTile);
   for (const InstructionSet set : SupportedInstructionSets()) {
@@ -127,33 +131,87 @@ INSTANTIATE_TEST_SUITE_P(Types, PackedProductTest,
                          testing::Values(WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0, WeightType::kQ6_K),
                          TypeName);
 
-TEST(QuantizedRowsTest, ErrIsAtMostHalfAStep) {
+// One row alone has another layout than many; products of it have the same bits.
+TEST_P(PackedProductTest, ARowAloneIsAsInCompany) {
+  const Problem many = RandomProblem(GetParam(), /*rows=*/33, /*columns=*/512, 1, /*seed=*/8);
+  Problem company = RandomProblem(GetParam(), /*rows=*/33, /*columns=*/512, 3, /*seed=*/8);
+  // The same generator: row 0 is the same.
+  const std::vector<float> alone = Multiply(many, InstructionSet::kPlain, 1, kRowTile);
+  for (const InstructionSet set : SupportedInstructionSets()) {
+    std::vector<float> together = Multiply(company, set, 3, kRowTile);
+    together.resize(alone.size());
+    EXPECT_EQ(together, alone) << Name(set);
+  }
+}
+
+class QuantizeTest : public testing::TestWithParam<const RowOps* (*)()> {
+ protected:
+  void Quantize(const std::vector<float>& x, int64_t row, QuantizedRows& rows) {
+    (*GetParam())()->quantize(x.data(), row, rows);
+  }
+};
+
+TEST_P(QuantizeTest, ErrIsAtMostHalfAStep) {
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
   std::vector<float> row(96);
   for (float& value : row) value = normal(random);
   for (int i = 32; i < 64; ++i) row[i] = 0;
   QuantizedRows quantized;
-  quantized.Resize(1, 96);
-  quantized.Quantize(row.data(), 0);
-  for (int i = 0; i < 96; ++i) {
-    const float scale = quantized.row_scales(0)[i / 32];
-    EXPECT_NEAR(scale * quantized.row_values(0)[i], row[i], scale * 0.5001f) << i;
+  quantized.Resize(3, 96);
+  Quantize(row, 2, quantized);
+  for (int b = 0; b < 3; ++b) {
+    const ActivationBlock& block = quantized.row_block(2, b);
+    int sums[2] = {};
+    for (int i = 0; i < 32; ++i) {
+      const int value = quantized.row_values(2, b)[i];
+      EXPECT_NEAR(block.scale * static_cast<float>(value), row[b * 32 + i], block.scale * 0.5001f) << b << ", " << i;
+      sums[i / 16] += value;
+    }
+    EXPECT_EQ(block.sums[0], sums[0]);
+    EXPECT_EQ(block.sums[1], sums[1]);
+    EXPECT_EQ(block.scaled_sum, block.scale * static_cast<float>(sums[0] + sums[1]));
   }
-  EXPECT_EQ(quantized.row_scales(0)[1], 0.0f);
-  int sum = 0;
-  for (int i = 16; i < 32; ++i) sum += quantized.row_values(0)[i];
-  EXPECT_EQ(quantized.row_sums(0)[1], sum);
+  EXPECT_EQ(quantized.row_block(2, 1).scale, 0.0f);
 }
 
-TEST(QuantizedRowsTest, WhatIsNoNumberStaysNone) {
-  std::vector<float> row(32, 1.0f);
-  row[7] = std::numeric_limits<float>::quiet_NaN();
-  QuantizedRows quantized;
-  quantized.Resize(1, 32);
-  quantized.Quantize(row.data(), 0);
-  EXPECT_TRUE(std::isnan(quantized.row_scales(0)[0]));
+TEST_P(QuantizeTest, WhatIsNoNumberStaysNone) {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    std::vector<float> row(64, 1.0f);
+    row[39] = bad;
+    QuantizedRows quantized;
+    quantized.Resize(1, 64);
+    Quantize(row, 0, quantized);
+    EXPECT_EQ(quantized.row_block(0, 0).scale, 1.0f / 127.0f);
+    EXPECT_TRUE(std::isnan(quantized.row_block(0, 1).scale));
+  }
 }
+
+// To the bit, ties to even included.
+TEST_P(QuantizeTest, IsTheSameAsPlain) {
+  std::mt19937 random(4);
+  std::normal_distribution<float> normal;
+  std::vector<float> row(32 * 100);
+  for (float& value : row) value = normal(random);
+  for (int i = 0; i < 32; ++i) row[i] = static_cast<float>(i) - 15.5f;
+  row[0] = 127.0f;
+  QuantizedRows plain, other;
+  plain.Resize(2, 3200);
+  other.Resize(2, 3200);
+  QuantizeRow(row.data(), 1, plain);
+  Quantize(row, 1, other);
+  for (int b = 0; b < 100; ++b) {
+    EXPECT_EQ(std::vector<int8_t>(plain.row_values(1, b), plain.row_values(1, b) + 32),
+              std::vector<int8_t>(other.row_values(1, b), other.row_values(1, b) + 32));
+    EXPECT_EQ(plain.row_block(1, b).scale, other.row_block(1, b).scale);
+    EXPECT_EQ(plain.row_block(1, b).scaled_sum, other.row_block(1, b).scaled_sum);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Both, QuantizeTest,
+                         testing::Values([]() -> const RowOps* { return &PlainRowOps(); },
+                                         []() -> const RowOps* { return &VectorRowOps(); }),
+                         [](const auto& info) { return info.index == 0 ? "Plain" : "Vector"; });
 
 }  // namespace
 }  // namespace fermata::kernels

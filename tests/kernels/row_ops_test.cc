@@ -4,8 +4,10 @@
 
 #include "kernels/cpu/row_ops.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -64,39 +66,125 @@ TEST_P(RowOpsTest, SwiGluOverItsWholeRange) {
   }
 }
 
-TEST_P(RowOpsTest, AttentionOverPagesInAnyOrder) {
-  constexpr int kHeadSizes[] = {2, 16, 64, 80, 96, 128};
-  for (const int head_size : kHeadSizes) {
-    for (const int positions : {1, 3, 4, 5, 37}) {
-      constexpr int kBlockTokens = 4;
-      const std::vector<float> query = Random(head_size, 4);
-      const std::vector<float> keys = Random(10 * kBlockTokens * head_size, 5);
-      const std::vector<float> values = Random(10 * kBlockTokens * head_size, 6);
-      const std::vector<int32_t> blocks = {7, 2, 9, 0, 4, 1, 3, 8, 5, 6};
-      const PagedHead head = {keys.data(),   values.data(), kBlockTokens * head_size,
-                              blocks.data(), kBlockTokens,  head_size};
-      const float scale = 1.0f / std::sqrt(static_cast<float>(head_size));
-      std::vector<float> scores(positions);
-      std::vector<float> output(head_size, std::numeric_limits<float>::quiet_NaN());
-      ops().attention(query.data(), head, positions, scale, scores.data(), output.data());
+// A context in pages that lie in any order, with what attention to it comes to in float64.
+struct Context {
+  Context(int size, int page_tokens, int positions)
+      : head_size(size),
+        block_tokens(page_tokens),
+        block_count((positions + page_tokens - 1) / page_tokens),
+        keys(Random(int64_t{block_count} * page_tokens * size, 5)),
+        values(Random(int64_t{block_count} * page_tokens * size, 6)) {
+    for (int b = 0; b < block_count; ++b) blocks.push_back((b * 7 + 3) % block_count);
+    // Seven may share a factor with their number.
+    if (block_count % 7 == 0) std::iota(blocks.rbegin(), blocks.rend(), 0);
+  }
 
-      std::vector<double> weights(positions);
-      double total = 0;
-      const auto slot = [&](int p) { return (blocks[p / kBlockTokens] * kBlockTokens + p % kBlockTokens) * head_size; };
-      for (int p = 0; p < positions; ++p) {
-        double score = 0;
-        for (int i = 0; i < head_size; ++i) score += double{query[i]} * keys[slot(p) + i];
-        weights[p] = std::exp(score * scale);
-        total += weights[p];
-      }
-      for (int i = 0; i < head_size; ++i) {
-        double expected = 0;
-        for (int p = 0; p < positions; ++p) expected += weights[p] / total * values[slot(p) + i];
-        // Errors of the scores, of about head_size roundings, go through the exponential; values are of order 1.
-        EXPECT_NEAR(output[i], expected, (head_size + positions + 16) * 8 * kEpsilon) << head_size << ", " << positions;
+  PagedHead head() const {
+    return {keys.data(), values.data(), int64_t{block_tokens} * head_size, blocks.data(), block_tokens, head_size};
+  }
+  float key(int p, int i) const {
+    return keys[(int64_t{blocks[p / block_tokens]} * head_size + i) * block_tokens + p % block_tokens];
+  }
+  float value(int p, int i) const {
+    return values[(int64_t{blocks[p / block_tokens]} * block_tokens + p % block_tokens) * head_size + i];
+  }
+
+  std::vector<double> Attend(const float* query, int begin, int end, double scale) const {
+    std::vector<double> output(head_size, 0.0);
+    double total = 0;
+    for (int p = begin; p < end; ++p) {
+      double score = 0;
+      for (int i = 0; i < head_size; ++i) score += double{query[i]} * key(p, i);
+      const double weight = std::exp(score * scale);
+      total += weight;
+      for (int i = 0; i < head_size; ++i) output[i] += weight * value(p, i);
+    }
+    for (double& element : output) element /= total;
+    return output;
+  }
+
+  int head_size;
+  int block_tokens;
+  int block_count;
+  std::vector<float> keys;
+  std::vector<float> values;
+  std::vector<int32_t> blocks;
+};
+
+TEST_P(RowOpsTest, AttentionOverPagesInAnyOrder) {
+  for (const int head_size : {2, 16, 63, 64, 80, 96, 128}) {
+    for (const int block_tokens : {1, 4, 16, 37, 64}) {
+      const Context context(head_size, block_tokens, /*positions=*/300);
+      const float scale = 1.0f / std::sqrt(static_cast<float>(head_size));
+      for (int count = 1; count <= kQueryTile; ++count) {
+        const std::vector<float> queries = Random(int64_t{count} * head_size, 4);
+        const size_t stride = 2 + head_size;
+        std::vector<float> results(count * stride, std::numeric_limits<float>::quiet_NaN());
+        std::vector<float> scores(kAttentionScratch, std::numeric_limits<float>::quiet_NaN());
+        for (const int begin : {0, kAttentionSpan}) {
+          const int most = std::min(300 - begin, kAttentionSpan);
+          AttentionTile tile = {.query_count = count, .begin = begin};
+          for (int q = 0; q < count; ++q) {
+            tile.queries[q] = queries.data() + q * head_size;
+            tile.ends[q] = begin + std::max(1, most - q * 13);
+            tile.results[q] = reinterpret_cast<SpanResult*>(results.data() + q * stride);
+          }
+          ops().attention(tile, context.head(), scale, scores.data());
+          for (int q = 0; q < count; ++q) {
+            const std::vector<double> expected = context.Attend(tile.queries[q], begin, tile.ends[q], scale);
+            for (int i = 0; i < head_size; ++i) {
+              // Errors of the scores, of about head_size roundings, go through the exponential; values are of order 1.
+              EXPECT_NEAR(tile.results[q]->values()[i] / tile.results[q]->weight_sum, expected[i],
+                          (head_size + most + 16) * 8 * kEpsilon)
+                  << head_size << ", " << block_tokens << ", " << count << " queries, " << q << " at " << i;
+            }
+          }
+        }
       }
     }
   }
+}
+
+// To the bit: who is served together with whom makes no difference.
+TEST_P(RowOpsTest, AQueryAloneIsAsInCompany) {
+  const Context context(64, 16, /*positions=*/200);
+  const std::vector<float> queries = Random(kQueryTile * 64, 4);
+  std::vector<float> scores(kAttentionScratch);
+  std::vector<float> together(kQueryTile * 66);
+  AttentionTile tile = {.query_count = kQueryTile, .begin = 0};
+  for (int q = 0; q < kQueryTile; ++q) {
+    tile.queries[q] = queries.data() + q * 64;
+    tile.ends[q] = 160 + q * 11;
+    tile.results[q] = reinterpret_cast<SpanResult*>(together.data() + q * 66);
+  }
+  ops().attention(tile, context.head(), 0.125f, scores.data());
+  for (int q = 0; q < kQueryTile; ++q) {
+    std::vector<float> alone(66);
+    AttentionTile one = {.query_count = 1, .begin = 0};
+    one.queries[0] = tile.queries[q];
+    one.ends[0] = tile.ends[q];
+    one.results[0] = reinterpret_cast<SpanResult*>(alone.data());
+    ops().attention(one, context.head(), 0.125f, scores.data());
+    EXPECT_EQ(alone, std::vector<float>(together.begin() + q * 66, together.begin() + (q + 1) * 66)) << q;
+  }
+}
+
+TEST(MergeSpansTest, IsAttentionOverAllOfThem) {
+  const Context context(16, 8, /*positions=*/700);
+  const std::vector<float> query = Random(16, 9);
+  std::vector<float> results(3 * 18);
+  std::vector<float> scores(kAttentionScratch);
+  for (int span = 0; span < 3; ++span) {
+    AttentionTile tile = {.query_count = 1, .begin = span * kAttentionSpan};
+    tile.queries[0] = query.data();
+    tile.ends[0] = std::min(700, tile.begin + kAttentionSpan);
+    tile.results[0] = reinterpret_cast<SpanResult*>(results.data() + span * 18);
+    PlainRowOps().attention(tile, context.head(), 0.25f, scores.data());
+  }
+  std::vector<float> output(16);
+  MergeSpans(results.data(), 18, 3, 16, output.data());
+  const std::vector<double> expected = context.Attend(query.data(), 0, 700, 0.25);
+  for (int i = 0; i < 16; ++i) EXPECT_NEAR(output[i], expected[i], 716 * 8 * kEpsilon) << i;
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, RowOpsTest,

@@ -80,6 +80,10 @@ class Backend {
   // outlive them: they may go on reading it. RESOURCE_EXHAUSTED if there is no memory.
   virtual absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) = 0;
 
+  // Makes matrices ready that are always given to MatMul() together, in this order: a back end may keep them as one.
+  // Else as Prepare().
+  virtual absl::StatusOr<std::vector<std::unique_ptr<Weights>>> PrepareTogether(absl::Span<const WeightView> views);
+
   // Whether weights go on reading the view that they were made from. If not, it may go when Prepare() is done.
   virtual bool KeepsViews() const { return true; }
 
@@ -97,6 +101,11 @@ class Backend {
 
   // The same, of float32 whatever the device's own type is: for the results of products that ToHost() then gets.
   virtual absl::StatusOr<std::unique_ptr<Buffer>> AllocateFloats(int64_t element_count) = 0;
+
+  // Buffers [rows][sizes[i]] for the products of matrices made ready together: a back end may put a row of all of them
+  // into one piece. Else as Allocate().
+  virtual absl::StatusOr<std::vector<std::unique_ptr<Buffer>>> AllocateTogether(int64_t rows,
+                                                                                absl::Span<const int64_t> sizes);
 
   // [head size / 2]: how far pair i of a head is turned from one position to the next. Copied. Called once, before the
   // first step.
@@ -138,6 +147,11 @@ class Backend {
   };
   virtual void MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) = 0;
 
+  // Chooses how products of up to `max_rows` rows are computed, by measuring. `alike` are operands of MatMul() that
+  // differ in nothing but what the weights hold; x and the outputs, which are written over, have room for all rows.
+  // Never in a step; without it, a product's first use may take long.
+  virtual absl::Status TuneMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows);
+
   // Rotates q [rows][head_count][head size] and k [rows][kv heads][head size] in place by their positions: neighbouring
   // elements 2i and 2i+1 are a pair, turned by position * frequencies[i]. Then writes k and v into the cache of
   // `layer`.
@@ -159,6 +173,21 @@ class Backend {
 
   // output[n] = x[indices[n]]; x has rows of `size`. `indices` is host memory, read before this returns.
   virtual void GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) = 0;
+
+  // How a token is drawn from a row of logits: with temperature 0 the most likely one, the lowest id among equals; else
+  // the first whose share of exp(logit / temperature), and that of all before it, is above `uniform`, in [0, 1).
+  struct Draw {
+    double uniform = 0;
+    float temperature = 0;
+  };
+
+  // Whether it has DrawTokens().
+  virtual bool DrawsTokens() const { return false; }
+
+  // Draws from rows first_row and on of `logits`, made by AllocateFloats(), [rows][size]: one for each of `draws`; -1
+  // where a logit is NaN or none is finite. Host memory, valid until the next call. Synchronizes.
+  virtual absl::StatusOr<absl::Span<const int32_t>> DrawTokens(const Buffer& logits, int32_t first_row, int32_t size,
+                                                               absl::Span<const Draw> draws);
 
   // Waits for everything asked so far. Not OK if any of it failed: then nothing computed since the last call can be
   // trusted.

@@ -59,6 +59,31 @@ class Loader {
     return Take(name, {size}, paired_head);
   }
 
+  // Matrices that are always multiplied together, all with `columns`; nulls after an error.
+  struct Part {
+    std::string name;
+    int64_t rows;
+    int64_t paired_head = 0;
+  };
+  std::vector<std::unique_ptr<kernels::Weights>> Together(const std::vector<Part>& parts, int64_t columns) {
+    std::vector<std::unique_ptr<kernels::Weights>> none(parts.size());
+    std::vector<kernels::WeightView> views;
+    std::vector<std::shared_ptr<const void>> owners;
+    for (const Part& part : parts) {
+      if (!status_.ok()) return none;
+      absl::StatusOr<TakenTensor> taken = TakeTensor(part.name, {part.rows, columns}, part.paired_head);
+      status_ = taken.status();
+      if (!status_.ok()) return none;
+      views.push_back(taken->view);
+      owners.push_back(std::move(taken->owner));
+    }
+    absl::StatusOr<std::vector<std::unique_ptr<kernels::Weights>>> weights = backend_.PrepareTogether(views);
+    status_ = weights.status();
+    if (!status_.ok()) return none;
+    for (std::shared_ptr<const void>& owner : owners) Keep(std::move(owner));
+    return *std::move(weights);
+  }
+
   bool Has(absl::string_view name) const { return source_.Has(name); }
 
   absl::Status Finish() {
@@ -75,14 +100,28 @@ class Loader {
   std::unique_ptr<kernels::Weights> Take(const std::string& name, const std::vector<int64_t>& shape,
                                          int64_t paired_head) {
     if (!status_.ok()) return nullptr;
-    absl::StatusOr<std::unique_ptr<kernels::Weights>> weights = TryTake(name, shape, paired_head);
+    absl::StatusOr<TakenTensor> taken = TakeTensor(name, shape, paired_head);
+    status_ = taken.status();
+    if (!status_.ok()) return nullptr;
+    absl::StatusOr<std::unique_ptr<kernels::Weights>> weights = backend_.Prepare(taken->view);
     status_ = weights.status();
     if (!status_.ok()) return nullptr;
+    Keep(std::move(taken->owner));
     return *std::move(weights);
   }
 
-  absl::StatusOr<std::unique_ptr<kernels::Weights>> TryTake(const std::string& name, const std::vector<int64_t>& shape,
-                                                            int64_t paired_head) {
+  // `owner` keeps what the view shows; null: the source does.
+  struct TakenTensor {
+    kernels::WeightView view;
+    std::shared_ptr<const void> owner;
+  };
+
+  void Keep(std::shared_ptr<const void> owner) {
+    if (owner != nullptr && backend_.KeepsViews()) storage_.push_back(std::move(owner));
+  }
+
+  absl::StatusOr<TakenTensor> TakeTensor(const std::string& name, const std::vector<int64_t>& shape,
+                                         int64_t paired_head) {
     absl::StatusOr<HostTensor> tensor = source_.Take(name, shape);
     if (!tensor.ok()) return tensor.status();
     const std::optional<kernels::WeightType> type = WeightTypeOf(tensor->type);
@@ -104,9 +143,7 @@ class Loader {
       view.data = paired->data();
       tensor->owner = paired;
     }
-    absl::StatusOr<std::unique_ptr<kernels::Weights>> weights = backend_.Prepare(view);
-    if (weights.ok() && tensor->owner != nullptr && backend_.KeepsViews()) storage_.push_back(tensor->owner);
-    return weights;
+    return TakenTensor{view, std::move(tensor->owner)};
   }
 
   WeightSource& source_;
@@ -125,9 +162,11 @@ LlamaLayer LoadLayer(const LlamaConfig& config, int32_t index, Loader& loader) {
   const auto bias = [index](absl::string_view part) { return absl::StrCat("blk.", index, ".", part, ".bias"); };
   LlamaLayer layer;
   layer.attention_norm = loader.Vector(name("attn_norm"), embedding);
-  layer.query = loader.Matrix(name("attn_q"), query, embedding, paired_head);
-  layer.key = loader.Matrix(name("attn_k"), key, embedding, paired_head);
-  layer.value = loader.Matrix(name("attn_v"), key, embedding);
+  auto products = loader.Together(
+      {{name("attn_q"), query, paired_head}, {name("attn_k"), key, paired_head}, {name("attn_v"), key}}, embedding);
+  layer.query = std::move(products[0]);
+  layer.key = std::move(products[1]);
+  layer.value = std::move(products[2]);
   if (config.attention_biases) {
     layer.query_bias = loader.Vector(bias("attn_q"), query, paired_head);
     layer.key_bias = loader.Vector(bias("attn_k"), key, paired_head);
@@ -139,8 +178,9 @@ LlamaLayer LoadLayer(const LlamaConfig& config, int32_t index, Loader& loader) {
   }
   layer.attention_output = loader.Matrix(name("attn_output"), embedding, query);
   layer.feed_forward_norm = loader.Vector(name("ffn_norm"), embedding);
-  layer.gate = loader.Matrix(name("ffn_gate"), feed_forward, embedding);
-  layer.up = loader.Matrix(name("ffn_up"), feed_forward, embedding);
+  products = loader.Together({{name("ffn_gate"), feed_forward}, {name("ffn_up"), feed_forward}}, embedding);
+  layer.gate = std::move(products[0]);
+  layer.up = std::move(products[1]);
   layer.down = loader.Matrix(name("ffn_down"), embedding, feed_forward);
   return layer;
 }

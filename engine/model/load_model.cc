@@ -37,7 +37,7 @@ struct Parts {
 };
 
 absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const ModelOptions& options) {
-  if (options.device == Device::kCuda) return kernels::MakeCudaBackend();
+  if (options.device == Device::kCuda) return kernels::MakeCudaBackend(options.batch_invariant);
   const int32_t cores = std::max<int32_t>(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
   kernels::CpuBackendOptions cpu = kernels::CpuBackend::BestOptions(options.threads > 0 ? options.threads : cores);
   cpu.exact = options.cpu_kernels == CpuKernels::kExact;
@@ -69,6 +69,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> MakeRunner(const std::shared_ptr<Pa
   absl::StatusOr<std::unique_ptr<Transformer>> transformer =
       Transformer::Create(config, parts->weights, *parts->backend, max_step_tokens, outputs);
   if (!transformer.ok()) return transformer.status();
+  const absl::Status tuned = (*transformer)->Tune();
+  if (!tuned.ok()) return tuned;
   return std::make_unique<TransformerRunner>(parts, *std::move(transformer), config.vocabulary_size, max_step_tokens,
                                              outputs);
 }

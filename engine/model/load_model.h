@@ -30,7 +30,8 @@ struct ModelOptions {
   std::string path;            // a .gguf file, or a folder with config.json and safetensors
   bool dummy_weights = false;  // of a folder: its config.json is enough, weights are made up
   Device device = Device::kCpu;
-  int32_t threads = 0;  // 0: as many as there are cores
+  bool batch_invariant = false;  // on CUDA; the CPU always is
+  int32_t threads = 0;           // 0: as many as there are cores
   CpuKernels cpu_kernels = CpuKernels::kFast;
 
   // For the fast kernels: "plain", "avx2" or "avx512-vnni"; empty: the best that this machine has. All give the same

@@ -9,42 +9,72 @@ namespace fermata {
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const LlamaConfig& config, const LlamaWeights& weights,
                                                                  kernels::Backend& backend, int32_t max_rows,
                                                                  int32_t max_outputs) {
-  std::unique_ptr<Transformer> transformer(new Transformer(config, weights, backend));
+  std::unique_ptr<Transformer> transformer(new Transformer(config, weights, backend, max_rows, max_outputs));
   absl::Status status = backend.SetRope(config.rope_frequencies);
-  if (status.ok()) status = transformer->AllocateBuffers(max_rows, max_outputs);
+  if (status.ok()) status = transformer->AllocateBuffers();
   if (!status.ok()) return status;
   return transformer;
 }
 
-absl::Status Transformer::AllocateBuffers(int32_t max_rows, int32_t max_outputs) {
+absl::Status Transformer::AllocateBuffers() {
   const int64_t query_size = int64_t{config_.head_count} * config_.head_size;
   const int64_t kv_size = int64_t{config_.kv_head_count} * config_.head_size;
   const std::pair<std::unique_ptr<kernels::Buffer>*, int64_t> buffers[] = {
-      {&hidden_, max_rows * int64_t{config_.embedding_size}},
-      {&normed_, max_rows * int64_t{config_.embedding_size}},
-      {&delta_, max_rows * int64_t{config_.embedding_size}},
-      {&query_, max_rows * query_size},
-      {&key_, max_rows * kv_size},
-      {&value_, max_rows * kv_size},
-      {&attention_, max_rows * query_size},
-      {&gate_, max_rows * int64_t{config_.feed_forward_size}},
-      {&up_, max_rows * int64_t{config_.feed_forward_size}},
+      {&hidden_, max_rows_ * int64_t{config_.embedding_size}},
+      {&normed_, max_rows_ * int64_t{config_.embedding_size}},
+      {&delta_, max_rows_ * int64_t{config_.embedding_size}},
+      {&attention_, max_rows_ * query_size},
   };
   for (const auto& [buffer, size] : buffers) {
     absl::StatusOr<std::unique_ptr<kernels::Buffer>> allocated = backend_.Allocate(size);
     if (!allocated.ok()) return allocated.status();
     *buffer = *std::move(allocated);
   }
+  auto inputs = backend_.AllocateTogether(max_rows_, {query_size, kv_size, kv_size});
+  if (!inputs.ok()) return inputs.status();
+  query_ = std::move((*inputs)[0]);
+  key_ = std::move((*inputs)[1]);
+  value_ = std::move((*inputs)[2]);
+  inputs = backend_.AllocateTogether(max_rows_, {config_.feed_forward_size, config_.feed_forward_size});
+  if (!inputs.ok()) return inputs.status();
+  gate_ = std::move((*inputs)[0]);
+  up_ = std::move((*inputs)[1]);
   absl::StatusOr<std::unique_ptr<kernels::Buffer>> logits =
-      backend_.AllocateFloats(max_outputs * int64_t{config_.vocabulary_size});
+      backend_.AllocateFloats(max_outputs_ * int64_t{config_.vocabulary_size});
   if (!logits.ok()) return logits.status();
   logits_ = *std::move(logits);
   return absl::OkStatus();
 }
 
+absl::Status Transformer::Tune() {
+  using Products = std::vector<kernels::Backend::Product>;
+  std::vector<Products> inputs, outputs, up, down;
+  for (const LlamaLayer& layer : weights_.layers) {
+    inputs.push_back(AttentionInputs(layer));
+    outputs.push_back(AttentionOutput(layer));
+    up.push_back(FeedForwardInputs(layer));
+    down.push_back(FeedForwardOutput(layer));
+  }
+  absl::Status status = backend_.TuneMatMul(inputs, *normed_, max_rows_);
+  if (status.ok()) status = backend_.TuneMatMul(outputs, *attention_, max_rows_);
+  if (status.ok()) status = backend_.TuneMatMul(up, *normed_, max_rows_);
+  if (status.ok()) status = backend_.TuneMatMul(down, *gate_, max_rows_);
+  if (!status.ok()) return status;
+  return backend_.TuneMatMul({{{&weights_.output(), logits_.get()}}}, *normed_, max_outputs_);
+}
+
 absl::StatusOr<absl::Span<const float>> Transformer::Forward(absl::Span<const int32_t> tokens,
                                                              absl::Span<const kernels::Segment> segments,
                                                              absl::Span<const int32_t> output_rows) {
+  const absl::StatusOr<Outputs> outputs = Forward(tokens, segments, output_rows, {});
+  if (!outputs.ok()) return outputs.status();
+  return outputs->logits;
+}
+
+absl::StatusOr<Transformer::Outputs> Transformer::Forward(absl::Span<const int32_t> tokens,
+                                                          absl::Span<const kernels::Segment> segments,
+                                                          absl::Span<const int32_t> output_rows,
+                                                          absl::Span<const kernels::Backend::Draw> draws) {
   CHECK(!tokens.empty());
   const int32_t rows = static_cast<int32_t>(tokens.size());
   backend_.BeginStep(segments);
@@ -63,19 +93,48 @@ absl::StatusOr<absl::Span<const float>> Transformer::Forward(absl::Span<const in
   if (output_rows.empty()) {
     const absl::Status status = backend_.Synchronize();
     if (!status.ok()) return status;
-    return absl::Span<const float>();
+    return Outputs();
   }
   // Only the rows that are sampled go through the output matrix, the largest of all.
   const int32_t outputs = static_cast<int32_t>(output_rows.size());
   backend_.GatherRows(*hidden_, output_rows, config_.embedding_size, *delta_);
   backend_.RmsNorm(*weights_.output_norm, config_.norm_epsilon, *delta_, outputs, *normed_);
   backend_.MatMul({{&weights_.output(), logits_.get()}}, *normed_, outputs);
-  return backend_.ToHost(*logits_, int64_t{outputs} * config_.vocabulary_size);
+  const int32_t copied = outputs - static_cast<int32_t>(draws.size());
+  Outputs result;
+  if (copied > 0) {
+    const absl::StatusOr<absl::Span<const float>> logits =
+        backend_.ToHost(*logits_, int64_t{copied} * config_.vocabulary_size);
+    if (!logits.ok()) return logits.status();
+    result.logits = *logits;
+  }
+  if (!draws.empty()) {
+    const absl::StatusOr<absl::Span<const int32_t>> drawn =
+        backend_.DrawTokens(*logits_, copied, config_.vocabulary_size, draws);
+    if (!drawn.ok()) return drawn.status();
+    result.tokens = *drawn;
+  }
+  return result;
+}
+
+std::vector<kernels::Backend::Product> Transformer::AttentionInputs(const LlamaLayer& layer) const {
+  return {{layer.query.get(), query_.get()}, {layer.key.get(), key_.get()}, {layer.value.get(), value_.get()}};
+}
+
+std::vector<kernels::Backend::Product> Transformer::AttentionOutput(const LlamaLayer& layer) const {
+  return {{layer.attention_output.get(), delta_.get()}};
+}
+
+std::vector<kernels::Backend::Product> Transformer::FeedForwardInputs(const LlamaLayer& layer) const {
+  return {{layer.gate.get(), gate_.get()}, {layer.up.get(), up_.get()}};
+}
+
+std::vector<kernels::Backend::Product> Transformer::FeedForwardOutput(const LlamaLayer& layer) const {
+  return {{layer.down.get(), delta_.get()}};
 }
 
 void Transformer::AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t rows) {
-  backend_.MatMul({{layer.query.get(), query_.get()}, {layer.key.get(), key_.get()}, {layer.value.get(), value_.get()}},
-                  *normed_, rows);
+  backend_.MatMul(AttentionInputs(layer), *normed_, rows);
   if (layer.query_bias != nullptr) {
     backend_.AddBias(*layer.query_bias, rows, *query_);
     backend_.AddBias(*layer.key_bias, rows, *key_);
@@ -88,13 +147,13 @@ void Transformer::AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t
   }
   backend_.RopeAndStore(index, config_.head_count, *query_, *key_, *value_);
   backend_.Attention(index, config_.head_count, *query_, *attention_);
-  backend_.MatMul({{layer.attention_output.get(), delta_.get()}}, *attention_, rows);
+  backend_.MatMul(AttentionOutput(layer), *attention_, rows);
 }
 
 void Transformer::FeedForwardBlock(const LlamaLayer& layer, int32_t rows) {
-  backend_.MatMul({{layer.gate.get(), gate_.get()}, {layer.up.get(), up_.get()}}, *normed_, rows);
+  backend_.MatMul(FeedForwardInputs(layer), *normed_, rows);
   backend_.SwiGlu(*up_, rows, config_.feed_forward_size, *gate_);
-  backend_.MatMul({{layer.down.get(), delta_.get()}}, *gate_, rows);
+  backend_.MatMul(FeedForwardOutput(layer), *gate_, rows);
 }
 
 }  // namespace fermata

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -26,18 +27,40 @@ class Transformer {
 
   kernels::Backend& backend() { return backend_; }
 
-  // Computes one token for each row, and writes its keys and values into the cache. Returns the logits of the rows
-  // listed in `output_rows`: [output_rows][vocabulary], host memory, valid until the next call. `segments` cover
-  // `tokens` in order.
+  // Has the back end choose how the products are computed, by measuring: before the first step.
+  absl::Status Tune();
+
+  // What a step gives of its rows that are sampled, in the order of `output_rows`, in memory of the host: valid until
+  // the next call.
+  struct Outputs {
+    absl::Span<const float> logits;    // [rows][vocabulary] of the first ones
+    absl::Span<const int32_t> tokens;  // drawn from the others; -1: its logits are no numbers
+  };
+
+  // Computes one token for each row, and writes its keys and values into the cache. `segments` cover `tokens` in order.
+  // The last draws.size() of `output_rows` are drawn from by the back end, REQUIRES: it DrawsTokens(); logits are
+  // copied of those before.
+  absl::StatusOr<Outputs> Forward(absl::Span<const int32_t> tokens, absl::Span<const kernels::Segment> segments,
+                                  absl::Span<const int32_t> output_rows,
+                                  absl::Span<const kernels::Backend::Draw> draws);
+
+  // The logits of all rows listed.
   absl::StatusOr<absl::Span<const float>> Forward(absl::Span<const int32_t> tokens,
                                                   absl::Span<const kernels::Segment> segments,
                                                   absl::Span<const int32_t> output_rows);
 
  private:
-  Transformer(const LlamaConfig& config, const LlamaWeights& weights, kernels::Backend& backend)
-      : config_(config), weights_(weights), backend_(backend) {}
+  Transformer(const LlamaConfig& config, const LlamaWeights& weights, kernels::Backend& backend, int32_t max_rows,
+              int32_t max_outputs)
+      : config_(config), weights_(weights), backend_(backend), max_rows_(max_rows), max_outputs_(max_outputs) {}
 
-  absl::Status AllocateBuffers(int32_t max_rows, int32_t max_outputs);
+  absl::Status AllocateBuffers();
+
+  // The products of a layer, all that read the same rows together.
+  std::vector<kernels::Backend::Product> AttentionInputs(const LlamaLayer& layer) const;
+  std::vector<kernels::Backend::Product> AttentionOutput(const LlamaLayer& layer) const;
+  std::vector<kernels::Backend::Product> FeedForwardInputs(const LlamaLayer& layer) const;
+  std::vector<kernels::Backend::Product> FeedForwardOutput(const LlamaLayer& layer) const;
 
   // From normed_ to delta_, both.
   void AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t rows);
@@ -46,6 +69,8 @@ class Transformer {
   const LlamaConfig& config_;
   const LlamaWeights& weights_;
   kernels::Backend& backend_;
+  const int32_t max_rows_;
+  const int32_t max_outputs_;
 
   std::unique_ptr<kernels::Buffer> hidden_;     // [rows][embedding]: what flows from layer to layer
   std::unique_ptr<kernels::Buffer> normed_;     // [rows][embedding]

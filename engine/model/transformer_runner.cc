@@ -1,6 +1,7 @@
 #include "engine/model/transformer_runner.h"
 
 #include "absl/status/statusor.h"
+#include "engine/model/random_stream.h"
 #include "glog/logging.h"
 
 namespace fermata {
@@ -13,6 +14,19 @@ std::vector<kernels::Backend::KvBlockCopy> ToBlockCopies(absl::Span<const KvCopy
   return result;
 }
 
+// Whether nothing but the temperature is asked for: then the choice needs no more than the row of logits.
+bool IsPlain(const SamplingParams& params) {
+  const bool greedy = params.temperature == 0.0f || params.top_k == 1;
+  const bool truncated = params.top_k > 0 || params.top_p < 1.0f || params.min_p > 0.0f;
+  return (greedy || !truncated) && params.logprobs < 0 && params.logit_bias.empty() &&
+         params.repetition_penalty == 1.0f && params.frequency_penalty == 0.0f && params.presence_penalty == 0.0f;
+}
+
+kernels::Backend::Draw DrawOf(const SamplingParams& params, uint64_t position) {
+  if (params.temperature == 0.0f || params.top_k == 1) return {};
+  return {UniformAt(params.seed, position), params.temperature};
+}
+
 }  // namespace
 
 absl::Status TransformerRunner::Run(const Batch& batch, StepOutput* output) {
@@ -20,18 +34,29 @@ absl::Status TransformerRunner::Run(const Batch& batch, StepOutput* output) {
   LayOut(batch);
   CHECK_LE(static_cast<int32_t>(tokens_.size()), max_rows_);
   CHECK_LE(static_cast<int32_t>(output_rows_.size()), max_outputs_);
-  const absl::StatusOr<absl::Span<const float>> logits = transformer_->Forward(tokens_, segments_, output_rows_);
-  if (!logits.ok()) return logits.status();
-  size_t n = 0;
+  const absl::StatusOr<Transformer::Outputs> outputs = transformer_->Forward(tokens_, segments_, output_rows_, draws_);
+  if (!outputs.ok()) return outputs.status();
+  size_t copied = 0;
+  size_t drawn = 0;
   for (size_t i = 0; i < batch.slices.size(); ++i) {
     const BatchSlice& slice = batch.slices[i];
     if (!slice.sample) continue;
     SampledToken& sampled = output->sampled.emplace_back();
     sampled.slice = static_cast<int32_t>(i);
-    sampler_.Sample(logits->subspan(n++ * vocabulary_size_, vocabulary_size_), *slice.sampling,
+    if (DrawnByBackend(slice)) {
+      const int32_t token = outputs->tokens[drawn++];
+      sampled.token = TokenId{token};
+      if (token < 0) sampled.status = absl::InternalError("the model's logits are not numbers");
+      continue;
+    }
+    sampler_.Sample(outputs->logits.subspan(copied++ * vocabulary_size_, vocabulary_size_), *slice.sampling,
                     {slice.context, slice.prompt_token_count, slice.appended}, &sampled);
   }
   return absl::OkStatus();
+}
+
+bool TransformerRunner::DrawnByBackend(const BatchSlice& slice) const {
+  return transformer_->backend().DrawsTokens() && IsPlain(*slice.sampling);
 }
 
 absl::Status TransformerRunner::CopyKvToHost(absl::Span<const KvCopy> copies) {
@@ -47,6 +72,8 @@ void TransformerRunner::LayOut(const Batch& batch) {
   segments_.clear();
   blocks_.clear();
   output_rows_.clear();
+  drawn_rows_.clear();
+  draws_.clear();
   size_t block_count = 0;
   for (const BatchSlice& slice : batch.slices) block_count += slice.blocks.size();
   blocks_.reserve(block_count);  // segments point into it: it must not move
@@ -59,8 +86,16 @@ void TransformerRunner::LayOut(const Batch& batch) {
     for (const TokenId token : slice.context.subspan(slice.first_position, slice.token_count)) {
       tokens_.push_back(Value(token));
     }
-    if (slice.sample) output_rows_.push_back(static_cast<int32_t>(tokens_.size()) - 1);
+    if (!slice.sample) continue;
+    const int32_t row = static_cast<int32_t>(tokens_.size()) - 1;
+    if (DrawnByBackend(slice)) {
+      drawn_rows_.push_back(row);
+      draws_.push_back(DrawOf(*slice.sampling, slice.context.size()));
+    } else {
+      output_rows_.push_back(row);
+    }
   }
+  output_rows_.insert(output_rows_.end(), drawn_rows_.begin(), drawn_rows_.end());
 }
 
 }  // namespace fermata

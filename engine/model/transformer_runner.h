@@ -33,6 +33,9 @@ class TransformerRunner : public ModelRunner {
   absl::Status CopyKvFromHost(absl::Span<const KvCopy> copies) override;
 
  private:
+  // Whether the back end draws its token; else the sampler does, from a copy of its logits.
+  bool DrawnByBackend(const BatchSlice& slice) const;
+
   // Fills the vectors below from `batch`.
   void LayOut(const Batch& batch);
 
@@ -46,8 +49,10 @@ class TransformerRunner : public ModelRunner {
   // Of one step; kept for their memory.
   std::vector<int32_t> tokens_;
   std::vector<kernels::Segment> segments_;
-  std::vector<int32_t> blocks_;  // of all segments, one after the other
-  std::vector<int32_t> output_rows_;
+  std::vector<int32_t> blocks_;       // of all segments, one after the other
+  std::vector<int32_t> output_rows_;  // of slices whose logits are copied, then of those that are drawn
+  std::vector<int32_t> drawn_rows_;
+  std::vector<kernels::Backend::Draw> draws_;
 };
 
 }  // namespace fermata

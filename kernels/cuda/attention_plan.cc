@@ -1,6 +1,7 @@
 #include "kernels/cuda/attention_plan.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace fermata::kernels::cuda {
 namespace {
@@ -22,6 +23,7 @@ int32_t Length(const KvSegment& segment) { return segment.first_position + segme
 int64_t TilesPerPiece(const std::vector<KvSegment>& segments, int32_t group, int32_t kv_head_count,
                       const AttentionLimits& limits) {
   int64_t tiles = 0;
+  if (limits.whole) return std::numeric_limits<int32_t>::max();
   for (const KvSegment& segment : segments) {
     if (IsDecode(segment, group, limits)) tiles += DivideUp(Length(segment), limits.tile);
   }

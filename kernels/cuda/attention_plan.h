@@ -16,6 +16,7 @@ struct AttentionLimits {
   int32_t prefill_queries = 128;  // and of one prefill item
   int32_t tile = 64;              // positions
   int32_t resident_blocks = 1;    // blocks of threads that are on the device together
+  bool whole = false;             // decode items are not cut
 };
 
 struct AttentionPlan {

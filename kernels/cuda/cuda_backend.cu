@@ -7,18 +7,16 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_objects.h"
 #include "kernels/cuda/device_memory.h"
-#include "kernels/cuda/kv_layout.h"
-#include "kernels/cuda/kv_transfer.h"
-#include "kernels/cuda/matrix_product.h"
+#include "kernels/cuda/device_state.h"
+#include "kernels/cuda/draw_tokens.h"
+#include "kernels/cuda/hopper_attention.h"
 #include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/rope_and_store.h"
 #include "kernels/cuda/row_kernels.h"
 #include "kernels/cuda/small_product.h"
-#include "kernels/cuda/staged_upload.h"
 #include "kernels/cuda/weight_upload.h"
 
 namespace fermata::kernels {
@@ -30,230 +28,114 @@ using cuda::CudaStatus;
 using cuda::CudaWeights;
 using cuda::MemoryKind;
 
-constexpr int64_t kStepTableBytes = 16 << 20;
-constexpr int64_t kPartialBytes = 64 << 20;
-constexpr int32_t kBlocksPerProcessor = 3;  // of decode attention
-
 const uint16_t* Data(const Buffer& buffer) { return static_cast<const uint16_t*>(CudaBuffer::From(buffer).data()); }
 uint16_t* Data(Buffer& buffer) { return static_cast<uint16_t*>(CudaBuffer::From(buffer).data()); }
 
 }  // namespace
 
-// What the operations work with. Its first error is kept until the next synchronization.
-class CudaBackend::Implementation {
- public:
-  ~Implementation() {
-    if (stream != nullptr) {
-      cudaStreamSynchronize(stream);
-      upload.reset();
-      products.reset();
-      cudaStreamDestroy(stream);
-    }
-  }
-
-  absl::Status Start();
-
-  void Check(const absl::Status& result) {
-    if (status.ok()) status = result;
-  }
-  void Check(int error, absl::string_view what) {
-    if (error != cudaSuccess) Check(CudaStatus(error, what));
-  }
-
-  // On the device; null after an error.
-  template <typename T>
-  const T* Put(const T* data, size_t count) {
-    if (count == 0) return nullptr;
-    const absl::StatusOr<const void*> place = tables->Put(data, static_cast<int64_t>(count * sizeof(T)));
-    Check(place.status());
-    return place.ok() ? static_cast<const T*>(*place) : nullptr;
-  }
-
-  cuda::KvLayer Layer(int32_t layer) const {
-    return {kv.as<uint16_t>() + layer * kv_shape.layer_elements(), kv_shape.block_elements(), kv_shape.block_tokens,
-            kv_shape.kv_head_count, kv_shape.head_size};
-  }
-
-  void PlanStep(int32_t head_count);
-
-  absl::StatusOr<std::unique_ptr<Buffer>> AllocateBuffer(int64_t bytes, bool floats) {
-    absl::StatusOr<CudaMemory> memory = CudaMemory::Allocate(MemoryKind::kDevice, bytes);
-    if (!memory.ok()) return memory.status();
-    return std::make_unique<CudaBuffer>(*std::move(memory), floats);
-  }
-
-  cudaStream_t stream = nullptr;
-  int32_t processors = 0;
-  absl::Status status;
-  std::unique_ptr<cuda::WeightUpload> upload;
-  std::unique_ptr<cuda::MatrixProduct> products;
-  std::unique_ptr<cuda::StagedUpload> tables;
-  CudaMemory frequencies;
-  CudaMemory kv;
-  KvShape kv_shape;
-  std::unique_ptr<cuda::KvTransfer> transfer;
-  CudaMemory partials;
-  CudaMemory host_result;  // pinned
-
-  // Of the step.
-  std::vector<cuda::KvSegment> segments;
-  std::vector<cuda::KvRow> rows;
-  std::vector<int32_t> blocks;
-  const cuda::KvRow* device_rows = nullptr;
-  const int32_t* device_blocks = nullptr;
-  cuda::AttentionPlan plan;
-  int32_t planned_head_count = 0;  // 0: not planned yet
-  const cuda::AttentionItem* decode_items = nullptr;
-  const cuda::AttentionItem* prefill_items = nullptr;
-};
-
-absl::Status CudaBackend::Implementation::Start() {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-    return absl::UnavailableError("no CUDA device: it, its driver, or one that is new enough is missing");
-  }
-  cudaError_t error = cudaSetDevice(0);
-  cudaDeviceProp properties;
-  if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, 0);
-  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-  if (error != cudaSuccess) return CudaStatus(error, "device 0");
-  processors = properties.multiProcessorCount;
-  upload = std::make_unique<cuda::WeightUpload>(stream);
-  absl::StatusOr<std::unique_ptr<cuda::KvTransfer>> streams = cuda::KvTransfer::Create();
-  if (!streams.ok()) return streams.status();
-  transfer = *std::move(streams);
-  absl::StatusOr<std::unique_ptr<cuda::MatrixProduct>> made = cuda::MatrixProduct::Create(stream);
-  if (!made.ok()) return made.status();
-  products = *std::move(made);
-  absl::StatusOr<cuda::StagedUpload> staged = cuda::StagedUpload::Create(kStepTableBytes, stream);
-  if (!staged.ok()) return staged.status();
-  tables = std::make_unique<cuda::StagedUpload>(*std::move(staged));
-  absl::StatusOr<CudaMemory> memory = CudaMemory::Allocate(MemoryKind::kDevice, kPartialBytes);
-  if (!memory.ok()) return memory.status();
-  partials = *std::move(memory);
-  return absl::OkStatus();
-}
-
-void CudaBackend::Implementation::PlanStep(int32_t head_count) {
-  if (planned_head_count == head_count) return;
-  planned_head_count = head_count;
-  const cuda::AttentionLimits limits = {cuda::kDecodeQueries, cuda::kPrefillQueries, cuda::kAttentionTile,
-                                        processors * kBlocksPerProcessor};
-  const int32_t group = head_count / kv_shape.kv_head_count;
-  if (group > cuda::kPrefillQueries) {
-    Check(absl::UnimplementedError(
-        absl::StrCat(group, " query heads to a KV head; on CUDA at most ", cuda::kPrefillQueries, " are served")));
-    return;
-  }
-  cuda::PlanAttention(segments, group, kv_shape.kv_head_count, limits, &plan);
-  decode_items = Put(plan.decode.data(), plan.decode.size());
-  prefill_items = Put(plan.prefill.data(), plan.prefill.size());
-  const int64_t bytes = plan.partial_count * cuda::PartialFloats(head_count, Layer(0)) * int64_t{sizeof(float)};
-  if (bytes <= partials.bytes()) return;
-  Check(cudaStreamSynchronize(stream), "attention's partial results");
-  absl::StatusOr<CudaMemory> memory = CudaMemory::Allocate(MemoryKind::kDevice, bytes);
-  Check(memory.status());
-  if (memory.ok()) partials = *std::move(memory);
-}
-
-CudaBackend::CudaBackend(std::unique_ptr<Implementation> implementation) : implementation_(std::move(implementation)) {}
+CudaBackend::CudaBackend(std::unique_ptr<cuda::DeviceState> device) : device_(std::move(device)) {}
 
 CudaBackend::~CudaBackend() = default;
 
-absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create() {
-  auto implementation = std::make_unique<Implementation>();
-  const absl::Status status = implementation->Start();
+absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const cuda::DeviceOptions& options) {
+  auto device = std::make_unique<cuda::DeviceState>(options);
+  const absl::Status status = device->Start();
   if (!status.ok()) return status;
-  return std::unique_ptr<CudaBackend>(new CudaBackend(std::move(implementation)));
+  return std::unique_ptr<CudaBackend>(new CudaBackend(std::move(device)));
 }
 
+bool CudaBackend::batch_invariant() const { return device_->options.batch_invariant; }
+
 absl::StatusOr<std::unique_ptr<Weights>> CudaBackend::Prepare(const WeightView& view) {
-  if (view.rows > 1 && view.columns % cuda::kSmallProductAlignment != 0) {
-    return absl::UnimplementedError(absl::StrCat("a matrix of ", view.rows, " x ", view.columns,
-                                                 ": on CUDA, columns are a multiple of ",
-                                                 cuda::kSmallProductAlignment));
+  auto all = PrepareTogether({view});
+  if (!all.ok()) return all.status();
+  return std::move((*all)[0]);
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Weights>>> CudaBackend::PrepareTogether(absl::Span<const WeightView> views) {
+  int64_t bytes = 0;
+  for (const WeightView& view : views) {
+    if (view.rows > 1 && view.columns % cuda::kSmallProductAlignment != 0) {
+      return absl::UnimplementedError(absl::StrCat("a matrix of ", view.rows, " x ", view.columns,
+                                                   ": on CUDA, columns are a multiple of ",
+                                                   cuda::kSmallProductAlignment));
+    }
+    bytes += cuda::WeightUpload::BytesOf(view);
   }
-  absl::StatusOr<CudaMemory> memory = implementation_->upload->Upload(view);
-  if (!memory.ok()) return memory.status();
-  return std::make_unique<CudaWeights>(view, *std::move(memory));
+  absl::StatusOr<CudaMemory> allocated = CudaMemory::Allocate(MemoryKind::kDevice, bytes);
+  if (!allocated.ok()) return allocated.status();
+  const auto memory = std::make_shared<CudaMemory>(*std::move(allocated));
+  std::vector<std::unique_ptr<Weights>> all;
+  uint8_t* to = memory->as<uint8_t>();
+  for (const WeightView& view : views) {
+    const absl::Status status = device_->upload->Upload(view, to);
+    if (!status.ok()) return status;
+    all.push_back(std::make_unique<CudaWeights>(view, memory, to));
+    to += cuda::WeightUpload::BytesOf(view);
+  }
+  return absl::StatusOr<std::vector<std::unique_ptr<Weights>>>(std::move(all));
 }
 
 absl::StatusOr<std::unique_ptr<Buffer>> CudaBackend::Allocate(int64_t element_count) {
-  return implementation_->AllocateBuffer(element_count * int64_t{sizeof(uint16_t)}, /*floats=*/false);
+  return AllocateBuffer(element_count * int64_t{sizeof(uint16_t)}, /*floats=*/false);
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Buffer>>> CudaBackend::AllocateTogether(int64_t rows,
+                                                                                   absl::Span<const int64_t> sizes) {
+  int64_t stride = 0;
+  for (const int64_t size : sizes) {
+    if (size % cuda::kSmallProductAlignment != 0) return Backend::AllocateTogether(rows, sizes);
+    stride += size;
+  }
+  absl::StatusOr<CudaMemory> allocated =
+      CudaMemory::Allocate(MemoryKind::kDevice, rows * stride * int64_t{sizeof(uint16_t)});
+  if (!allocated.ok()) return allocated.status();
+  const auto memory = std::make_shared<CudaMemory>(*std::move(allocated));
+  std::vector<std::unique_ptr<Buffer>> all;
+  uint16_t* data = memory->as<uint16_t>();
+  for (const int64_t size : sizes) {
+    all.push_back(std::make_unique<CudaBuffer>(memory, data, size, stride));
+    data += size;
+  }
+  return absl::StatusOr<std::vector<std::unique_ptr<Buffer>>>(std::move(all));
 }
 
 absl::StatusOr<std::unique_ptr<Buffer>> CudaBackend::AllocateFloats(int64_t element_count) {
   const int64_t bytes = element_count * int64_t{sizeof(float)};
-  if (bytes > implementation_->host_result.bytes()) {
+  if (bytes > device_->host_result.bytes()) {
     absl::StatusOr<CudaMemory> host = CudaMemory::Allocate(MemoryKind::kPinnedHost, bytes);
     if (!host.ok()) return host.status();
-    implementation_->host_result = *std::move(host);
+    device_->host_result = *std::move(host);
   }
-  return implementation_->AllocateBuffer(bytes, /*floats=*/true);
+  return AllocateBuffer(bytes, /*floats=*/true);
 }
 
 absl::Status CudaBackend::SetRope(absl::Span<const float> frequencies) {
   const size_t bytes = frequencies.size() * sizeof(float);
   absl::StatusOr<CudaMemory> memory = CudaMemory::Allocate(MemoryKind::kDevice, static_cast<int64_t>(bytes));
   if (!memory.ok()) return memory.status();
-  implementation_->frequencies = *std::move(memory);
-  return CudaStatus(cudaMemcpyAsync(implementation_->frequencies.as<void>(), frequencies.data(), bytes,
-                                    cudaMemcpyHostToDevice, implementation_->stream),
+  device_->frequencies = *std::move(memory);
+  return CudaStatus(cudaMemcpyAsync(device_->frequencies.as<void>(), frequencies.data(), bytes, cudaMemcpyHostToDevice,
+                                    device_->stream),
                     "rope's frequencies");
 }
 
-absl::Status CudaBackend::AllocateKv(const KvShape& shape) {
-  if (!cuda::ServesHeadSize(shape.head_size)) {
-    return absl::UnimplementedError(
-        absl::StrCat("heads of ", shape.head_size, " elements; on CUDA 16, 32, 64, 80, 96 and 128 are served"));
-  }
-  absl::StatusOr<CudaMemory> memory =
-      CudaMemory::Allocate(MemoryKind::kDevice, shape.block_count * shape.block_elements() * kv_element_bytes());
-  if (!memory.ok()) {
-    return absl::ResourceExhaustedError(absl::StrCat("the KV cache of ", shape.block_count, " blocks of ",
-                                                     shape.block_tokens, " tokens: ", memory.status().message()));
-  }
-  implementation_->kv = *std::move(memory);
-  implementation_->kv_shape = shape;
-  return absl::OkStatus();
-}
+absl::Status CudaBackend::AllocateKv(const KvShape& shape) { return device_->AllocateKv(shape); }
 
-int64_t CudaBackend::kv_block_bytes() const {
-  return implementation_->kv_shape.block_elements() * int64_t{kv_element_bytes()};
-}
+int64_t CudaBackend::kv_block_bytes() const { return device_->kv_shape.block_elements() * int64_t{kv_element_bytes()}; }
 
 absl::Status CudaBackend::CopyKvToHost(absl::Span<const KvBlockCopy> copies) {
-  return implementation_->transfer->ToHost(implementation_->kv.as<std::byte>(), kv_block_bytes(), copies);
+  return device_->transfer->ToHost(device_->kv.as<std::byte>(), kv_block_bytes(), copies);
 }
 
 absl::Status CudaBackend::CopyKvFromHost(absl::Span<const KvBlockCopy> copies) {
-  return implementation_->transfer->FromHost(copies, kv_block_bytes(), implementation_->kv.as<std::byte>());
+  return device_->transfer->FromHost(copies, kv_block_bytes(), device_->kv.as<std::byte>());
 }
 
-void CudaBackend::BeginStep(absl::Span<const Segment> segments) {
-  Implementation& device = *implementation_;
-  device.Check(cudaStreamSynchronize(device.stream), "the step before");
-  device.tables->Reset();
-  device.segments.clear();
-  device.rows.clear();
-  device.blocks.clear();
-  device.planned_head_count = 0;
-  const int32_t block_tokens = device.kv_shape.block_tokens;
-  for (const Segment& segment : segments) {
-    const int32_t end = segment.first_position + segment.row_count;
-    device.segments.push_back(
-        {segment.first_row, segment.row_count, segment.first_position, static_cast<int32_t>(device.blocks.size())});
-    device.blocks.insert(device.blocks.end(), segment.blocks, segment.blocks + (end + block_tokens - 1) / block_tokens);
-    for (int32_t position = segment.first_position; position < end; ++position) {
-      device.rows.push_back({position, segment.blocks[position / block_tokens]});
-    }
-  }
-  device.device_rows = device.Put(device.rows.data(), device.rows.size());
-  device.device_blocks = device.Put(device.blocks.data(), device.blocks.size());
-}
+void CudaBackend::BeginStep(absl::Span<const Segment> segments) { device_->BeginStep(segments); }
 
 void CudaBackend::Embed(const Weights& table, absl::Span<const int32_t> tokens, Buffer& output) {
-  Implementation& device = *implementation_;
+  cuda::DeviceState& device = *device_;
   const int32_t* indices = device.Put(tokens.data(), tokens.size());
   if (!device.status.ok()) return;
   device.Check(cuda::GatherRows(CudaWeights::Matrix(table), indices, static_cast<int64_t>(tokens.size()),
@@ -262,7 +144,7 @@ void CudaBackend::Embed(const Weights& table, absl::Span<const int32_t> tokens, 
 }
 
 void CudaBackend::GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) {
-  Implementation& device = *implementation_;
+  cuda::DeviceState& device = *device_;
   const int32_t* places = device.Put(indices.data(), indices.size());
   if (!device.status.ok()) return;
   device.Check(
@@ -271,53 +153,98 @@ void CudaBackend::GatherRows(const Buffer& x, absl::Span<const int32_t> indices,
 }
 
 void CudaBackend::RmsNorm(const Weights& weight, float epsilon, const Buffer& x, int32_t rows, Buffer& output) {
-  if (!implementation_->status.ok()) return;
-  implementation_->Check(
-      cuda::RmsNorm(nullptr, CudaWeights::Vector(weight), epsilon, rows, static_cast<int32_t>(weight.columns()),
-                    const_cast<uint16_t*>(Data(x)), Data(output), implementation_->stream),
-      "RMS norm");
+  if (!device_->status.ok()) return;
+  const int64_t size = weight.columns();
+  // Rows may be the heads of wider ones; then x is the output.
+  const int64_t width = CudaBuffer::From(x).Width(size);
+  const cuda::RowLayout layout = {static_cast<int32_t>(width / size), CudaBuffer::From(x).Stride(size)};
+  device_->Check(cuda::RmsNorm(nullptr, CudaWeights::Vector(weight), epsilon, rows, static_cast<int32_t>(size), layout,
+                               const_cast<uint16_t*>(Data(x)), Data(output), device_->stream),
+                 "RMS norm");
 }
 
 void CudaBackend::AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
                              Buffer& output) {
-  if (!implementation_->status.ok()) return;
-  implementation_->Check(
-      cuda::RmsNorm(Data(delta), CudaWeights::Vector(weight), epsilon, rows, static_cast<int32_t>(weight.columns()),
-                    Data(x), Data(output), implementation_->stream),
-      "RMS norm");
+  if (!device_->status.ok()) return;
+  device_->Check(cuda::RmsNorm(Data(delta), CudaWeights::Vector(weight), epsilon, rows,
+                               static_cast<int32_t>(weight.columns()), {}, Data(x), Data(output), device_->stream),
+                 "RMS norm");
+}
+
+std::vector<CudaBackend::WholeProduct> CudaBackend::Unite(absl::Span<const Product> products, const Buffer& x) const {
+  std::vector<WholeProduct> all;
+  const int64_t columns = products[0].weights->columns();
+  for (const Product& product : products) {
+    const CudaBuffer& output = CudaBuffer::From(*product.output);
+    const int64_t size = product.weights->rows();
+    const uint16_t* weights = CudaWeights::Matrix(*product.weights);
+    if (!all.empty() && !output.floats()) {
+      WholeProduct& last = all.back();
+      const int64_t end = last.shape.size;
+      if (weights == last.weights + end * columns && output.data() == static_cast<uint16_t*>(last.output) + end &&
+          output.Stride(size) == last.shape.output_stride && last.shape.output_stride >= end + size) {
+        last.shape.size += static_cast<int32_t>(size);
+        continue;
+      }
+    }
+    all.push_back({{static_cast<int32_t>(size), static_cast<int32_t>(columns), CudaBuffer::From(x).Stride(columns),
+                    output.Stride(size), output.floats()},
+                   weights,
+                   output.data()});
+  }
+  return all;
+}
+
+bool CudaBackend::IsSmall(const WholeProduct& product, int32_t rows) const {
+  const bool aligned = product.shape.size % cuda::kSmallProductAlignment == 0 &&
+                       product.shape.output_stride % cuda::kSmallProductAlignment == 0;
+  return !aligned || (rows <= cuda::kSmallProductRows && !batch_invariant());
 }
 
 void CudaBackend::MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) {
-  Implementation& device = *implementation_;
-  if (!device.status.ok()) return;
+  if (!device_->status.ok()) return;
   std::vector<cuda::SmallProductMatrix> few;
-  for (const Product& product : products) {
-    const CudaBuffer& output = CudaBuffer::From(*product.output);
-    const int32_t size = static_cast<int32_t>(product.weights->rows());
-    const uint16_t* weights = CudaWeights::Matrix(*product.weights);
-    if (rows > cuda::kSmallProductRows && size % cuda::kSmallProductAlignment == 0) {
-      device.Check(device.products->Multiply(weights, size, static_cast<int32_t>(product.weights->columns()), Data(x),
-                                             rows, output.floats(), output.data()));
+  for (const WholeProduct& product : Unite(products, x)) {
+    if (!IsSmall(product, rows)) {
+      device_->Check(device_->products->Multiply(product.shape, product.weights, Data(x), rows, product.output));
       continue;
     }
-    few.push_back({weights, size, output.floats() ? nullptr : static_cast<uint16_t*>(output.data()),
-                   output.floats() ? static_cast<float*>(output.data()) : nullptr});
+    const bool floats = product.shape.float_output;
+    few.push_back({product.weights, product.shape.size, floats ? nullptr : static_cast<uint16_t*>(product.output),
+                   floats ? static_cast<float*>(product.output) : nullptr, product.shape.output_stride});
   }
   const int32_t columns = static_cast<int32_t>(products[0].weights->columns());
-  device.Check(cuda::SmallProducts(std::move(few), Data(x), rows, columns, device.stream), "product of few rows");
+  device_->Check(
+      cuda::SmallProducts(std::move(few), Data(x), CudaBuffer::From(x).Stride(columns), rows, columns, device_->stream),
+      "product of few rows");
+}
+
+absl::Status CudaBackend::TuneMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows) {
+  const std::vector<WholeProduct> first = Unite(alike[0], x);
+  for (size_t i = 0; i < first.size(); ++i) {
+    if (IsSmall(first[i], max_rows)) continue;
+    std::vector<const uint16_t*> weights;
+    for (const std::vector<Product>& products : alike) weights.push_back(Unite(products, x)[i].weights);
+    const absl::Status status = device_->products->Tune(first[i].shape, weights, Data(x), first[i].output, max_rows);
+    if (!status.ok()) return status;
+  }
+  return Synchronize();
 }
 
 void CudaBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) {
-  Implementation& device = *implementation_;
+  cuda::DeviceState& device = *device_;
   if (!device.status.ok()) return;
-  device.Check(
-      cuda::RopeAndStore(device.device_rows, static_cast<int32_t>(device.rows.size()), head_count,
-                         device.frequencies.as<float>(), device.Layer(layer), Data(q), Data(k), Data(v), device.stream),
-      "rope");
+  const int64_t kv_size = int64_t{device.kv_shape.kv_head_count} * device.kv_shape.head_size;
+  const cuda::RopeStrides strides = {CudaBuffer::From(q).Stride(int64_t{head_count} * device.kv_shape.head_size),
+                                     CudaBuffer::From(k).Stride(kv_size), CudaBuffer::From(v).Stride(kv_size)};
+  device.Check(cuda::RopeAndStore(device.device_rows, static_cast<int32_t>(device.rows.size()), head_count,
+                                  device.frequencies.as<float>(), device.Layer(layer), strides, Data(q), Data(k),
+                                  Data(v), device.stream),
+               "rope");
 }
 
 void CudaBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) {
-  Implementation& device = *implementation_;
+  cuda::DeviceState& device = *device_;
   device.PlanStep(head_count);
   if (!device.status.ok()) return;
   cuda::AttentionInput input;
@@ -325,43 +252,71 @@ void CudaBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, 
   input.kv = device.Layer(layer);
   input.head_count = head_count;
   input.q = Data(q);
+  input.q_stride = CudaBuffer::From(q).Stride(int64_t{head_count} * device.kv_shape.head_size);
   input.output = Data(output);
   input.partials = device.partials.as<float>();
+  input.tickets = device.tickets.as<uint32_t>();
   input.items = device.prefill_items;
   input.item_count = static_cast<int32_t>(device.plan.prefill.size());
-  device.Check(cuda::PrefillAttention(input, device.stream), "attention of many");
+  device.Check(device.UsesHopper() ? cuda::HopperAttention(input, device.kv_map, layer, device.stream)
+                                   : cuda::PrefillAttention(input, device.stream),
+               "attention of many");
   input.items = device.decode_items;
   input.item_count = static_cast<int32_t>(device.plan.decode.size());
-  device.Check(cuda::DecodeAttention(input, device.stream), "attention of few");
-  if (device.plan.partial_count > 0) device.Check(cuda::MergePartials(input, device.stream), "attention's merge");
+  device.Check(device.options.batch_invariant ? cuda::InvariantDecodeAttention(input, device.stream)
+                                              : cuda::DecodeAttention(input, device.stream),
+               "attention of few");
 }
 
 void CudaBackend::SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) {
-  if (!implementation_->status.ok()) return;
-  implementation_->Check(cuda::SwiGlu(Data(up), int64_t{rows} * size, Data(gate), implementation_->stream), "SwiGLU");
+  if (!device_->status.ok()) return;
+  device_->Check(cuda::SwiGlu(Data(up), rows, size, CudaBuffer::From(gate).Stride(size), Data(gate), device_->stream),
+                 "SwiGLU");
 }
 
 void CudaBackend::AddBias(const Weights& bias, int32_t rows, Buffer& x) {
-  if (!implementation_->status.ok()) return;
-  implementation_->Check(cuda::AddBias(CudaWeights::Vector(bias), rows, static_cast<int32_t>(bias.columns()), Data(x),
-                                       implementation_->stream),
-                         "bias");
+  if (!device_->status.ok()) return;
+  const int32_t size = static_cast<int32_t>(bias.columns());
+  device_->Check(
+      cuda::AddBias(CudaWeights::Vector(bias), rows, size, CudaBuffer::From(x).Stride(size), Data(x), device_->stream),
+      "bias");
 }
 
 void CudaBackend::Add(const Buffer& y, int64_t count, Buffer& x) {
-  if (!implementation_->status.ok()) return;
-  implementation_->Check(cuda::Add(Data(y), count, Data(x), implementation_->stream), "addition");
+  if (!device_->status.ok()) return;
+  device_->Check(cuda::Add(Data(y), count, Data(x), device_->stream), "addition");
+}
+
+absl::StatusOr<absl::Span<const int32_t>> CudaBackend::DrawTokens(const Buffer& logits, int32_t first_row, int32_t size,
+                                                                  absl::Span<const Draw> draws) {
+  cuda::DeviceState& device = *device_;
+  const int32_t rows = static_cast<int32_t>(draws.size());
+  const int64_t piece_bytes = int64_t{rows} * cuda::LogitsPieces(size) * int64_t{sizeof(cuda::LogitsPiece)};
+  const int64_t token_bytes = rows * int64_t{sizeof(int32_t)};
+  device.Grow(piece_bytes + token_bytes, &device.drawing);
+  const Draw* device_draws = device.Put(draws.data(), draws.size());
+  auto* tokens = reinterpret_cast<int32_t*>(device.drawing.as<uint8_t>() + piece_bytes);
+  if (device.status.ok()) {
+    const float* first = static_cast<const float*>(CudaBuffer::From(logits).data()) + int64_t{first_row} * size;
+    device.Check(cuda::DrawTokens(first, rows, size, device_draws, device.drawing.as<cuda::LogitsPiece>(), tokens,
+                                  device.stream),
+                 "drawing tokens");
+  }
+  device.host_tokens.resize(draws.size());
+  const absl::Status status = Copy(tokens, device.host_tokens.data(), token_bytes);
+  if (!status.ok()) return status;
+  return absl::MakeConstSpan(device.host_tokens);
 }
 
 int64_t CudaBackend::free_memory_bytes() const { return cuda::FreeDeviceBytes(); }
 
 absl::Status CudaBackend::Synchronize() {
-  implementation_->Check(cudaStreamSynchronize(implementation_->stream), "the step");
-  return std::exchange(implementation_->status, absl::OkStatus());
+  device_->Check(cudaStreamSynchronize(device_->stream), "the step");
+  return std::exchange(device_->status, absl::OkStatus());
 }
 
 absl::StatusOr<absl::Span<const float>> CudaBackend::ToHost(const Buffer& floats, int64_t count) {
-  Implementation& device = *implementation_;
+  cuda::DeviceState& device = *device_;
   float* host = device.host_result.as<float>();
   const size_t bytes = static_cast<size_t>(count) * sizeof(float);
   if (device.status.ok()) {
@@ -373,9 +328,16 @@ absl::StatusOr<absl::Span<const float>> CudaBackend::ToHost(const Buffer& floats
   return absl::MakeConstSpan(host, static_cast<size_t>(count));
 }
 
+absl::StatusOr<std::unique_ptr<Buffer>> CudaBackend::AllocateBuffer(int64_t bytes, bool floats) {
+  absl::StatusOr<CudaMemory> memory = CudaMemory::Allocate(MemoryKind::kDevice, bytes);
+  if (!memory.ok()) return memory.status();
+  return std::make_unique<CudaBuffer>(*std::move(memory), floats);
+}
+
 absl::Status CudaBackend::Copy(const void* from, void* to, int64_t bytes) {
-  implementation_->Check(
-      cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, implementation_->stream), "copy");
+  if (device_->status.ok()) {
+    device_->Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, device_->stream), "copy");
+  }
   return Synchronize();
 }
 
@@ -383,7 +345,13 @@ absl::Status CudaBackend::Read(const Buffer& buffer, absl::Span<float> values) {
   const CudaBuffer& from = CudaBuffer::From(buffer);
   if (from.floats()) return Copy(from.data(), values.data(), values.size() * sizeof(float));
   std::vector<__nv_bfloat16> elements(values.size());
-  const absl::Status status = Copy(from.data(), elements.data(), elements.size() * sizeof(__nv_bfloat16));
+  const int64_t width = from.Width(static_cast<int64_t>(values.size()));
+  const int64_t stride = from.Stride(width);
+  absl::Status status;
+  for (int64_t first = 0; first < static_cast<int64_t>(values.size()); first += width) {
+    status.Update(Copy(Data(buffer) + first / width * stride, &elements[static_cast<size_t>(first)],
+                       width * int64_t{sizeof(__nv_bfloat16)}));
+  }
   for (size_t i = 0; i < values.size(); ++i) values[i] = __bfloat162float(elements[i]);
   return status;
 }
@@ -393,7 +361,14 @@ absl::Status CudaBackend::Write(absl::Span<const float> values, Buffer& buffer) 
   if (to.floats()) return Copy(values.data(), to.data(), values.size() * sizeof(float));
   std::vector<__nv_bfloat16> elements(values.size());
   for (size_t i = 0; i < values.size(); ++i) elements[i] = __float2bfloat16_rn(values[i]);
-  return Copy(elements.data(), to.data(), elements.size() * sizeof(__nv_bfloat16));
+  const int64_t width = to.Width(static_cast<int64_t>(values.size()));
+  const int64_t stride = to.Stride(width);
+  absl::Status status;
+  for (int64_t first = 0; first < static_cast<int64_t>(values.size()); first += width) {
+    status.Update(Copy(&elements[static_cast<size_t>(first)], Data(buffer) + first / width * stride,
+                       width * int64_t{sizeof(__nv_bfloat16)}));
+  }
+  return status;
 }
 
 }  // namespace fermata::kernels

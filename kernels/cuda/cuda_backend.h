@@ -5,8 +5,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/device_state.h"
+#include "kernels/cuda/matrix_product.h"
 
 namespace fermata::kernels {
 
@@ -15,16 +18,19 @@ namespace fermata::kernels {
 class CudaBackend : public Backend {
  public:
   // Uses device 0. UNAVAILABLE if there is none that this build's kernels run on.
-  static absl::StatusOr<std::unique_ptr<CudaBackend>> Create();
+  static absl::StatusOr<std::unique_ptr<CudaBackend>> Create(const cuda::DeviceOptions& options);
   ~CudaBackend() override;
 
   absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) override;
+  absl::StatusOr<std::vector<std::unique_ptr<Weights>>> PrepareTogether(absl::Span<const WeightView> views) override;
   bool KeepsViews() const override { return false; }
-  bool batch_invariant() const override { return false; }
+  bool batch_invariant() const override;
   int64_t free_memory_bytes() const override;
   int32_t kv_element_bytes() const override { return 2; }
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t element_count) override;
   absl::StatusOr<std::unique_ptr<Buffer>> AllocateFloats(int64_t element_count) override;
+  absl::StatusOr<std::vector<std::unique_ptr<Buffer>>> AllocateTogether(int64_t rows,
+                                                                        absl::Span<const int64_t> sizes) override;
   absl::Status SetRope(absl::Span<const float> frequencies) override;
   absl::Status AllocateKv(const KvShape& shape) override;
   int64_t kv_block_bytes() const override;
@@ -36,12 +42,16 @@ class CudaBackend : public Backend {
   void AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
                   Buffer& output) override;
   void MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) override;
+  absl::Status TuneMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows) override;
   void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) override;
   void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) override;
   void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) override;
   void AddBias(const Weights& bias, int32_t rows, Buffer& x) override;
   void Add(const Buffer& y, int64_t count, Buffer& x) override;
   void GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) override;
+  bool DrawsTokens() const override { return true; }
+  absl::StatusOr<absl::Span<const int32_t>> DrawTokens(const Buffer& logits, int32_t first_row, int32_t size,
+                                                       absl::Span<const Draw> draws) override;
   absl::Status Synchronize() override;
   absl::StatusOr<absl::Span<const float>> ToHost(const Buffer& floats, int64_t count) override;
 
@@ -52,13 +62,26 @@ class CudaBackend : public Backend {
   absl::Status Write(absl::Span<const float> values, Buffer& buffer);
 
  private:
-  class Implementation;
-  explicit CudaBackend(std::unique_ptr<Implementation> implementation);
+  // Products of matrices that were made ready together, into buffers that were allocated together, are one.
+  struct WholeProduct {
+    cuda::ProductShape shape;
+    const uint16_t* weights;
+    void* output;
+  };
+
+  explicit CudaBackend(std::unique_ptr<cuda::DeviceState> device);
+
+  std::vector<WholeProduct> Unite(absl::Span<const Product> products, const Buffer& x) const;
+
+  // Whether it is for SmallProducts().
+  bool IsSmall(const WholeProduct& product, int32_t rows) const;
+
+  absl::StatusOr<std::unique_ptr<Buffer>> AllocateBuffer(int64_t bytes, bool floats);
 
   // To or from the device, and waits.
   absl::Status Copy(const void* from, void* to, int64_t bytes);
 
-  std::unique_ptr<Implementation> implementation_;
+  std::unique_ptr<cuda::DeviceState> device_;
 };
 
 }  // namespace fermata::kernels

@@ -4,6 +4,8 @@
 
 namespace fermata::kernels {
 
-absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend() { return CudaBackend::Create(); }
+absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(bool batch_invariant) {
+  return CudaBackend::Create({.batch_invariant = batch_invariant});
+}
 
 }  // namespace fermata::kernels

@@ -10,8 +10,9 @@
 
 namespace fermata::kernels {
 
-// UNIMPLEMENTED if this program was built without --config=cuda, UNAVAILABLE if there is no device.
-absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend();
+// UNIMPLEMENTED if this program was built without --config=cuda, UNAVAILABLE if there is no device. `batch_invariant`:
+// it keeps Backend's promise of that name, at a price.
+absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(bool batch_invariant);
 
 }  // namespace fermata::kernels
 

@@ -1,44 +1,51 @@
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <map>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/matrix_product.h"
+#include "kernels/cuda/row_kernels.h"
 
 namespace fermata::kernels::cuda {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = 64 << 20;
+constexpr int kCandidates = 8;
+constexpr int kMeasuredProducts = 6;
+constexpr int32_t kCompanyRows = 200;
 
 absl::Status BlasStatus(cublasStatus_t status, absl::string_view what) {
   if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("cuBLASLt, ", what, ": ", cublasLtGetStatusString(status)));
 }
 
-// The four descriptions that a product needs. The library counts columns first: our row-major output [rows][size] is
-// its [size][rows], of the transposed weights times x.
-class Shape {
+// The four descriptions that the library needs of a product. The library counts columns first: our row-major output
+// [rows][size] is its [size][rows], of the transposed weights times x.
+class Description {
  public:
-  Shape(int32_t size, int32_t columns, int32_t rows, bool float_output) {
+  Description(const ProductShape& shape, int32_t rows) {
     status_ = cublasLtMatmulDescCreate(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     const cublasOperation_t transposed = CUBLAS_OP_T;
     Check(cublasLtMatmulDescSetAttribute(product_, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof(transposed)));
-    Check(cublasLtMatrixLayoutCreate(&weights_, CUDA_R_16BF, columns, size, columns));
-    Check(cublasLtMatrixLayoutCreate(&x_, CUDA_R_16BF, columns, rows, columns));
-    Check(cublasLtMatrixLayoutCreate(&output_, float_output ? CUDA_R_32F : CUDA_R_16BF, size, rows, size));
+    Check(cublasLtMatrixLayoutCreate(&weights_, CUDA_R_16BF, shape.columns, shape.size, shape.columns));
+    Check(cublasLtMatrixLayoutCreate(&x_, CUDA_R_16BF, shape.columns, rows, shape.x_stride));
+    Check(cublasLtMatrixLayoutCreate(&output_, shape.float_output ? CUDA_R_32F : CUDA_R_16BF, shape.size, rows,
+                                     shape.output_stride));
   }
-  ~Shape() {
+  ~Description() {
     for (cublasLtMatrixLayout_t layout : {weights_, x_, output_}) {
       if (layout != nullptr) cublasLtMatrixLayoutDestroy(layout);
     }
     if (product_ != nullptr) cublasLtMatmulDescDestroy(product_);
   }
-  Shape(const Shape&) = delete;
-  Shape& operator=(const Shape&) = delete;
+  Description(const Description&) = delete;
+  Description& operator=(const Description&) = delete;
 
   cublasStatus_t status() const { return status_; }
   cublasLtMatmulDesc_t product() const { return product_; }
@@ -63,6 +70,48 @@ class Shape {
   cublasLtMatrixLayout_t output_ = nullptr;
 };
 
+// Two events of the device.
+class Stopwatch {
+ public:
+  explicit Stopwatch(cudaStream_t stream) : stream_(stream) {
+    cudaEventCreate(&begin_);
+    cudaEventCreate(&end_);
+  }
+  ~Stopwatch() {
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+  void Start() { cudaEventRecord(begin_, stream_); }
+
+  // Milliseconds since; waits.
+  absl::StatusOr<float> Stop() {
+    float milliseconds = 0;
+    cudaEventRecord(end_, stream_);
+    cudaError_t error = cudaEventSynchronize(end_);
+    if (error == cudaSuccess) error = cudaEventElapsedTime(&milliseconds, begin_, end_);
+    if (error != cudaSuccess) return CudaStatus(error, "measuring products");
+    return milliseconds;
+  }
+
+ private:
+  cudaStream_t stream_;
+  cudaEvent_t begin_ = nullptr;
+  cudaEvent_t end_ = nullptr;
+};
+
+bool OperationsAreWhole(const cublasLtMatmulAlgo_t& algorithm) {
+  int32_t pieces = 0;
+  uint32_t reduction = 0;
+  size_t written = 0;
+  cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &pieces, sizeof(pieces), &written);
+  cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &reduction, sizeof(reduction),
+                                       &written);
+  return pieces <= 1 && reduction == CUBLASLT_REDUCTION_SCHEME_NONE;
+}
+
 }  // namespace
 
 int32_t RowBucket(int32_t rows) {
@@ -72,7 +121,7 @@ int32_t RowBucket(int32_t rows) {
 
 class MatrixProduct::Implementation {
  public:
-  explicit Implementation(cudaStream_t stream) : stream_(stream) {}
+  Implementation(cudaStream_t stream, bool batch_invariant) : stream_(stream), batch_invariant_(batch_invariant) {}
   ~Implementation() {
     if (preference_ != nullptr) cublasLtMatmulPreferenceDestroy(preference_);
     if (handle_ != nullptr) cublasLtDestroy(handle_);
@@ -91,58 +140,195 @@ class MatrixProduct::Implementation {
                       "workspace");
   }
 
-  absl::Status Multiply(const uint16_t* weights, int32_t size, int32_t columns, const uint16_t* x, int32_t rows,
-                        bool float_output, void* output) {
-    const Key key = {size, columns, RowBucket(rows), float_output};
-    auto found = plans_.find(key);
+  absl::Status Multiply(const ProductShape& shape, const uint16_t* weights, const uint16_t* x, int32_t rows,
+                        void* output) {
+    auto found = plans_.find(KeyOf(shape, rows));
     if (found == plans_.end()) {
-      absl::StatusOr<std::unique_ptr<Plan>> plan = MakePlan(key);
-      if (!plan.ok()) return plan.status();
-      found = plans_.emplace(key, *std::move(plan)).first;
+      const absl::Status made = batch_invariant_ ? TuneInvariant(shape, {weights}) : TakeAdvice(shape, rows);
+      if (!made.ok()) return made;
+      found = plans_.find(KeyOf(shape, rows));
     }
-    Plan& plan = *found->second;
-    plan.shape.SetRows(rows);
-    const float one = 1.0f;
-    const float zero = 0.0f;
-    const Shape& shape = plan.shape;
-    const cublasStatus_t status = cublasLtMatmul(handle_, shape.product(), &one, weights, shape.weights(), x, shape.x(),
-                                                 &zero, output, shape.output(), output, shape.output(), &plan.algorithm,
-                                                 workspace_.as<void>(), kWorkspaceBytes, stream_);
-    return BlasStatus(status, absl::StrCat("a product of ", rows, " rows by ", size, " x ", columns));
+    return Launch(*found->second, weights, x, rows, output);
+  }
+
+  absl::Status Tune(const ProductShape& shape, absl::Span<const uint16_t* const> weights, uint16_t* x, void* output,
+                    int32_t max_rows) {
+    if (batch_invariant_) {
+      return plans_.count(KeyOf(shape, 1)) > 0 ? absl::OkStatus() : TuneInvariant(shape, weights);
+    }
+    FillWithNoise(int64_t{max_rows} * shape.x_stride, x, stream_);
+    // The buckets that are full within max_rows, and the last one.
+    for (int32_t rows = 1; rows <= max_rows; rows = RowBucket(rows) + 1) {
+      const absl::Status status = TuneRows(shape, weights, x, output, std::min(RowBucket(rows), max_rows));
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
   }
 
  private:
-  using Key = std::tuple<int32_t, int32_t, int32_t, bool>;  // size, columns, rows, float output
+  using Key = std::tuple<int32_t, int32_t, int64_t, int64_t, bool, int32_t>;  // a shape, and rows or 0
+
+  Key KeyOf(const ProductShape& shape, int32_t rows) const {
+    return {shape.size,          shape.columns,      shape.x_stride,
+            shape.output_stride, shape.float_output, batch_invariant_ ? 0 : RowBucket(rows)};
+  }
 
   struct Plan {
-    explicit Plan(const Key& key) : shape(std::get<0>(key), std::get<1>(key), std::get<2>(key), std::get<3>(key)) {}
-    Shape shape;
+    Plan(const ProductShape& shape, int32_t rows) : description(shape, rows) {}
+    Description description;
     cublasLtMatmulAlgo_t algorithm = {};
   };
 
-  absl::StatusOr<std::unique_ptr<Plan>> MakePlan(const Key& key) {
-    auto plan = std::make_unique<Plan>(key);
-    const Shape& shape = plan->shape;
-    if (shape.status() != CUBLAS_STATUS_SUCCESS) return BlasStatus(shape.status(), "layouts");
-    cublasLtMatmulHeuristicResult_t result = {};
-    int found = 0;
+  absl::Status Launch(Plan& plan, const uint16_t* weights, const uint16_t* x, int32_t rows, void* output) {
+    Description& d = plan.description;
+    d.SetRows(rows);
+    const float one = 1.0f;
+    const float zero = 0.0f;
     const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle_, shape.product(), shape.weights(), shape.x(), shape.output(),
-                                       shape.output(), preference_, 1, &result, &found);
-    if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
-      return BlasStatus(
-          status == CUBLAS_STATUS_SUCCESS ? CUBLAS_STATUS_NOT_SUPPORTED : status,
-          absl::StrCat("no plan for ", std::get<2>(key), " rows by ", std::get<0>(key), " x ", std::get<1>(key)));
-    }
-    plan->algorithm = result.algo;
-    return plan;
+        cublasLtMatmul(handle_, d.product(), &one, weights, d.weights(), x, d.x(), &zero, output, d.output(), output,
+                       d.output(), &plan.algorithm, workspace_.as<void>(), kWorkspaceBytes, stream_);
+    if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
+    return BlasStatus(status, absl::StrCat("a product of ", rows, " rows"));
   }
 
+  // The library's advice, best first by its own estimate.
+  absl::StatusOr<std::vector<cublasLtMatmulAlgo_t>> Advice(const Description& d, int count, absl::string_view what) {
+    if (d.status() != CUBLAS_STATUS_SUCCESS) return BlasStatus(d.status(), "layouts");
+    std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(count));
+    int found = 0;
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle_, d.product(), d.weights(), d.x(), d.output(),
+                                                           d.output(), preference_, count, results.data(), &found);
+    if (status == CUBLAS_STATUS_SUCCESS && found == 0) status = CUBLAS_STATUS_NOT_SUPPORTED;
+    if (status != CUBLAS_STATUS_SUCCESS) return BlasStatus(status, what);
+    std::vector<cublasLtMatmulAlgo_t> algorithms;
+    for (int i = 0; i < found; ++i) algorithms.push_back(results[static_cast<size_t>(i)].algo);
+    return algorithms;
+  }
+
+  absl::Status TakeAdvice(const ProductShape& shape, int32_t rows) {
+    auto plan = std::make_unique<Plan>(shape, RowBucket(rows));
+    auto advice = Advice(plan->description, 1, "a plan");
+    if (!advice.ok()) return advice.status();
+    plan->algorithm = (*advice)[0];
+    plans_[KeyOf(shape, rows)] = std::move(plan);
+    return absl::OkStatus();
+  }
+
+  // Milliseconds of a product; beyond any if the library refuses.
+  absl::StatusOr<float> Measure(Plan& plan, absl::Span<const uint16_t* const> weights, const uint16_t* x, int32_t rows,
+                                void* output) {
+    if (!Launch(plan, weights[0], x, rows, output).ok()) return kNever;
+    float best = kNever;
+    for (int round = 0; round < 2; ++round) {
+      Stopwatch watch(stream_);
+      watch.Start();
+      for (int i = 0; i < kMeasuredProducts; ++i) {
+        const uint16_t* matrix = weights[static_cast<size_t>(next_++) % weights.size()];
+        const absl::Status launched = Launch(plan, matrix, x, rows, output);
+        if (!launched.ok()) return launched;
+      }
+      const absl::StatusOr<float> milliseconds = watch.Stop();
+      if (!milliseconds.ok()) return milliseconds;
+      best = std::min(best, *milliseconds);
+    }
+    return best;
+  }
+
+  absl::Status TuneRows(const ProductShape& shape, absl::Span<const uint16_t* const> weights, const uint16_t* x,
+                        void* output, int32_t rows) {
+    const Key key = KeyOf(shape, rows);
+    if (plans_.count(key) > 0) return absl::OkStatus();
+    auto plan = std::make_unique<Plan>(shape, rows);
+    auto advice = Advice(plan->description, kCandidates, "plans");
+    if (!advice.ok()) return advice.status();
+    float best = kNever;
+    cublasLtMatmulAlgo_t chosen = (*advice)[0];
+    for (const cublasLtMatmulAlgo_t& algorithm : *advice) {
+      plan->algorithm = algorithm;
+      const absl::StatusOr<float> milliseconds = Measure(*plan, weights, x, rows, output);
+      if (!milliseconds.ok()) return milliseconds.status();
+      if (*milliseconds >= best) continue;
+      best = *milliseconds;
+      chosen = algorithm;
+    }
+    plan->algorithm = chosen;
+    plans_[key] = std::move(plan);
+    return absl::OkStatus();
+  }
+
+  // One plan for all: the one that takes least over a few counts of rows, of those that sum in one piece and give the
+  // same bits for rows alone as in company.
+  absl::Status TuneInvariant(const ProductShape& shape, absl::Span<const uint16_t* const> weights) {
+    const int64_t element = shape.float_output ? sizeof(float) : sizeof(uint16_t);
+    auto x = CudaMemory::Allocate(MemoryKind::kDevice, kCompanyRows * shape.x_stride * int64_t{sizeof(uint16_t)});
+    auto output = CudaMemory::Allocate(MemoryKind::kDevice, 2 * kCompanyRows * shape.output_stride * element);
+    if (!x.ok()) return x.status();
+    if (!output.ok()) return output.status();
+    FillWithNoise(kCompanyRows * shape.x_stride, x->as<uint16_t>(), stream_);
+    float best = kNever;
+    for (const int32_t advised : {16, 64, 128, 256, 2048}) {
+      auto plan = std::make_unique<Plan>(shape, advised);
+      auto advice = Advice(plan->description, kCandidates, "plans");
+      if (!advice.ok()) continue;
+      for (const cublasLtMatmulAlgo_t& algorithm : *advice) {
+        if (!OperationsAreWhole(algorithm)) continue;
+        plan->algorithm = algorithm;
+        float total = 0;
+        for (const int32_t rows : {1, 64, kCompanyRows}) {
+          const absl::StatusOr<float> measured = Measure(*plan, weights, x->as<uint16_t>(), rows, output->as<void>());
+          if (!measured.ok()) return measured.status();
+          total += *measured;
+        }
+        if (total >= best) continue;
+        const absl::StatusOr<bool> same = SameInCompany(*plan, shape, weights[0], x->as<uint16_t>(), *output);
+        if (!same.ok()) return same.status();
+        if (!*same) continue;
+        best = total;
+        auto kept = std::make_unique<Plan>(shape, advised);
+        kept->algorithm = algorithm;
+        plans_[KeyOf(shape, 1)] = std::move(kept);
+      }
+    }
+    if (plans_.count(KeyOf(shape, 1)) > 0) return absl::OkStatus();
+    return absl::UnimplementedError(
+        absl::StrCat("no batch-invariant plan for products of ", shape.size, " x ", shape.columns));
+  }
+
+  // Whether rows that are given alone, or few together, come out as they do among kCompanyRows.
+  absl::StatusOr<bool> SameInCompany(Plan& plan, const ProductShape& shape, const uint16_t* weights, const uint16_t* x,
+                                     const CudaMemory& memory) {
+    const size_t element = shape.float_output ? sizeof(float) : sizeof(uint16_t);
+    const size_t row_bytes = static_cast<size_t>(shape.output_stride) * element;
+    uint8_t* whole = memory.as<uint8_t>();
+    uint8_t* parts = whole + kCompanyRows * row_bytes;
+    if (!Launch(plan, weights, x, kCompanyRows, whole).ok()) return false;  // the library refuses that many
+    int32_t first = 0;
+    for (const int32_t rows : {1, 2, 7, 8, 9, 16, 33, 1, 64, 59}) {
+      uint8_t* part = parts + static_cast<size_t>(first) * row_bytes;
+      if (!Launch(plan, weights, x + first * shape.x_stride, rows, part).ok()) return false;
+      first += rows;
+    }
+    std::vector<uint8_t> host(2 * kCompanyRows * row_bytes);
+    cudaError_t error = cudaMemcpyAsync(host.data(), whole, host.size(), cudaMemcpyDeviceToHost, stream_);
+    if (error == cudaSuccess) error = cudaStreamSynchronize(stream_);
+    if (error != cudaSuccess) return CudaStatus(error, "comparing products");
+    const size_t size_bytes = static_cast<size_t>(shape.size) * element;
+    for (size_t r = 0; r < static_cast<size_t>(kCompanyRows); ++r) {
+      const uint8_t* row = host.data() + r * row_bytes;
+      if (!std::equal(row, row + size_bytes, row + kCompanyRows * row_bytes)) return false;
+    }
+    return true;
+  }
+
+  static constexpr float kNever = 1e30f;
+
   cudaStream_t stream_;
+  const bool batch_invariant_;
   cublasLtHandle_t handle_ = nullptr;
   cublasLtMatmulPreference_t preference_ = nullptr;
   CudaMemory workspace_;
   std::map<Key, std::unique_ptr<Plan>> plans_;
+  uint32_t next_ = 0;  // matrix to measure with
 };
 
 MatrixProduct::MatrixProduct(std::unique_ptr<Implementation> implementation)
@@ -150,16 +336,21 @@ MatrixProduct::MatrixProduct(std::unique_ptr<Implementation> implementation)
 
 MatrixProduct::~MatrixProduct() = default;
 
-absl::StatusOr<std::unique_ptr<MatrixProduct>> MatrixProduct::Create(CUstream_st* stream) {
-  auto implementation = std::make_unique<Implementation>(stream);
+absl::StatusOr<std::unique_ptr<MatrixProduct>> MatrixProduct::Create(CUstream_st* stream, bool batch_invariant) {
+  auto implementation = std::make_unique<Implementation>(stream, batch_invariant);
   const absl::Status status = implementation->Prepare();
   if (!status.ok()) return status;
   return std::unique_ptr<MatrixProduct>(new MatrixProduct(std::move(implementation)));
 }
 
-absl::Status MatrixProduct::Multiply(const uint16_t* weights, int32_t size, int32_t columns, const uint16_t* x,
-                                     int32_t rows, bool float_output, void* output) {
-  return implementation_->Multiply(weights, size, columns, x, rows, float_output, output);
+absl::Status MatrixProduct::Multiply(const ProductShape& shape, const uint16_t* weights, const uint16_t* x,
+                                     int32_t rows, void* output) {
+  return implementation_->Multiply(shape, weights, x, rows, output);
+}
+
+absl::Status MatrixProduct::Tune(const ProductShape& shape, absl::Span<const uint16_t* const> weights, uint16_t* x,
+                                 void* output, int32_t max_rows) {
+  return implementation_->Tune(shape, weights, x, output, max_rows);
 }
 
 }  // namespace fermata::kernels::cuda

@@ -8,25 +8,42 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 
 // As the CUDA runtime declares it, so that plain C++ need not include its headers.
 struct CUstream_st;
 
 namespace fermata::kernels::cuda {
 
+// What products have in common that share plans.
+struct ProductShape {
+  int32_t size = 0;           // outputs of a row
+  int32_t columns = 0;        // inputs
+  int64_t x_stride = 0;       // elements from one row of x to the next
+  int64_t output_stride = 0;  // likewise
+  bool float_output = false;  // else bfloat16
+};
+
 // Owns the library's handle, a workspace and the plans. One thread at a time; one stream.
 class MatrixProduct {
  public:
-  // RESOURCE_EXHAUSTED if there is no memory for the workspace.
-  static absl::StatusOr<std::unique_ptr<MatrixProduct>> Create(CUstream_st* stream);
+  // `batch_invariant`: each shape has one plan for any number of rows, so that a row's sums have one order; and one
+  // that was seen to give the same bits for rows alone and in company. RESOURCE_EXHAUSTED if there is no memory for the
+  // workspace.
+  static absl::StatusOr<std::unique_ptr<MatrixProduct>> Create(CUstream_st* stream, bool batch_invariant);
   ~MatrixProduct();
 
-  // output[r][o] = sum over i of weights[o][i] * x[r][i], summed in float32. weights [size][columns] and x
-  // [rows][columns] are bfloat16; output [rows][size] is float32 if `float_output`, else bfloat16. All are device
-  // memory, 16-byte aligned; columns and size are multiples of 8. Asynchronous. The first product of a shape, with rows
-  // rounded up to one of a few counts, looks for a plan; later ones find it.
-  absl::Status Multiply(const uint16_t* weights, int32_t size, int32_t columns, const uint16_t* x, int32_t rows,
-                        bool float_output, void* output);
+  // output[r][o] = sum over i of weights[o][i] * x[r][i], summed in float32. weights [size][columns] and x are
+  // bfloat16. All are device memory, 16-byte aligned; columns, size and strides are multiples of 8. Asynchronous.
+  // Without Tune(), the first product of a shape, with rows rounded up to one of a few counts, takes the library's
+  // first advice; batch-invariant, it looks for a plan as Tune() does, with its own operands: that takes long.
+  absl::Status Multiply(const ProductShape& shape, const uint16_t* weights, const uint16_t* x, int32_t rows,
+                        void* output);
+
+  // Measures plans for all counts of rows up to `max_rows`, and keeps the best. `weights` are matrices of the same
+  // shape, used in turn; x and output have room for max_rows, and are written over. Synchronizes.
+  absl::Status Tune(const ProductShape& shape, absl::Span<const uint16_t* const> weights, uint16_t* x, void* output,
+                    int32_t max_rows);
 
  private:
   class Implementation;

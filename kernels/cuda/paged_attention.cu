@@ -22,7 +22,8 @@ template <int kHead>
 constexpr int kSharedBytes = 2 * 2 * kTileElements<kHead>* static_cast<int>(sizeof(uint16_t));
 
 struct Query {
-  int64_t offset;    // of its first element in q and output
+  int64_t q_offset;  // of its first element
+  int64_t offset;    // likewise, in the output
   int32_t position;  // the last that it attends to
 };
 
@@ -33,7 +34,9 @@ __device__ Query QueryAt(const AttentionInput& input, const AttentionItem& item,
   const int32_t token = item.first_query + i / group;
   const int64_t row = item.segment.first_row + token;
   const int32_t head = blockIdx.y * group + i % group;
-  return {(row * input.head_count + head) * input.kv.head_size, min(item.segment.first_position + token, item.end - 1)};
+  const int64_t size = input.kv.head_size;
+  return {row * input.q_stride + head * size, (row * input.head_count + head) * size,
+          min(item.segment.first_position + token, item.end - 1)};
 }
 
 // Asks for keys and values of positions begin .. begin + kAttentionTile; zeros from `end` on.
@@ -73,8 +76,8 @@ struct WarpState {
     const int column = threadIdx.x % 4 * 2;
 #pragma unroll
     for (int c = 0; c < kHead / 16; ++c) {
-      const uint16_t* upper_q = q_data + upper.offset + c * 16 + column;
-      const uint16_t* lower_q = q_data + lower.offset + c * 16 + column;
+      const uint16_t* upper_q = q_data + upper.q_offset + c * 16 + column;
+      const uint16_t* lower_q = q_data + lower.q_offset + c * 16 + column;
       q[c][0] = *reinterpret_cast<const uint32_t*>(upper_q);
       q[c][1] = *reinterpret_cast<const uint32_t*>(lower_q);
       q[c][2] = *reinterpret_cast<const uint32_t*>(upper_q + 8);
@@ -229,6 +232,47 @@ __device__ void WriteMerged(const AttentionInput& input, const AttentionItem& it
   }
 }
 
+// Of the blocks that have written pieces of the same queries, the last puts them together, in their order.
+template <int kHead>
+__device__ void MergePieces(const AttentionInput& input, const AttentionItem& item) {
+  __shared__ bool is_last;
+  const int32_t place = item.partial - item.partial_index;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    uint32_t* ticket = input.tickets + (place * input.kv.kv_head_count + blockIdx.y) * gridDim.z + blockIdx.z;
+    is_last = atomicAdd(ticket, 1u) + 1 == static_cast<uint32_t>(item.partial_count);
+    if (is_last) *ticket = 0;
+  }
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  const int32_t first = blockIdx.z * kWarpQueries;
+  const int32_t count = min(kWarpQueries, item.query_count * (input.head_count / input.kv.kv_head_count) - first);
+  AttentionItem whole = item;
+  whole.end = item.segment.first_position + item.segment.row_count;
+  const int64_t step =
+      PartialOffset(input, 1, 0, kPartialStride<kHead>) - PartialOffset(input, 0, 0, kPartialStride<kHead>);
+  for (int i = threadIdx.x; i < count * kHead; i += kDecodeWarps * kWarpSize) {
+    const int query = i / kHead;
+    const int column = i % kHead;
+    const float* partial = input.partials + PartialOffset(input, place, first + query, kPartialStride<kHead>);
+    float maximum = kMinusInfinity;
+#pragma unroll 8
+    for (int p = 0; p < item.partial_count; ++p) maximum = fmaxf(maximum, __ldcg(partial + p * step + kHead));
+    float total = 0.0f;
+    float sum = 0.0f;
+#pragma unroll 8
+    for (int p = 0; p < item.partial_count; ++p) {
+      const float factor = exp2f(__ldcg(partial + p * step + kHead) - maximum);
+      total += factor * __ldcg(partial + p * step + column);
+      sum += factor * __ldcg(partial + p * step + kHead + 1);
+    }
+    const Query to = QueryAt(input, whole, first + query);
+    input.output[to.offset + column] = __bfloat16_as_ushort(__float2bfloat16_rn(total / sum));
+  }
+}
+
 // A block takes one item and one KV head. kShare: its warps have the same queries and share out each tile's positions;
 // otherwise each has its own queries and takes all positions.
 template <int kHead, int kWarps, bool kShare>
@@ -237,18 +281,22 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kShare ? 3 : 1)
   extern __shared__ __align__(16) uint16_t shared[];
   constexpr int kThreads = kWarps * kWarpSize;
   constexpr int kPositions = kShare ? kAttentionTile / kWarps : kAttentionTile;
-  AwaitPrevious();
+  // Tables and what earlier steps have stored are there before the kernel in front is done.
   const AttentionItem item = input.items[blockIdx.x];
   const int warp = threadIdx.x / kWarpSize;
   const int lane = threadIdx.x % kWarpSize;
   const int32_t first_query = kShare ? blockIdx.z * kWarpQueries : warp * kWarpQueries;
   if (kShare && blockIdx.z > 0 && first_query >= item.query_count * (input.head_count / input.kv.kv_head_count)) return;
+  const bool has_queries = first_query < item.query_count * (input.head_count / input.kv.kv_head_count);
   const Query upper = QueryAt(input, item, first_query + lane / 4);
   const Query lower = QueryAt(input, item, first_query + lane / 4 + 8);
   const int32_t last[2] = {upper.position, lower.position};
 
+  const bool is_old = item.begin + kAttentionTile <= item.segment.first_position;
+  if (!is_old) AwaitPrevious();
   LoadTile<kHead, kThreads>(input, item, item.begin, shared);
   CommitCopies();
+  if (is_old) AwaitPrevious();
   WarpState<kHead> state;
   state.LoadQueries(input.q, upper, lower);
   int stage = 0;
@@ -260,8 +308,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kShare ? 3 : 1)
     AwaitCopies<1>();
     __syncthreads();
     const int offset = kShare ? warp * kPositions : 0;
-    state.template Attend<kPositions>(shared + stage * 2 * kTileElements<kHead> + offset * kRowStride<kHead>,
-                                      begin + offset, last, scale);
+    if (kShare || has_queries)
+      state.template Attend<kPositions>(shared + stage * 2 * kTileElements<kHead> + offset * kRowStride<kHead>,
+                                        begin + offset, last, scale);
     __syncthreads();
   }
   LetNextBegin();
@@ -269,6 +318,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kShare ? 3 : 1)
   state.FinishSums();
   if constexpr (kShare) {
     WriteMerged<kHead>(input, item, state, reinterpret_cast<float*>(shared));
+    if (item.partial >= 0) MergePieces<kHead>(input, item);
   } else {
     const int32_t count = item.query_count * (input.head_count / input.kv.kv_head_count);
 #pragma unroll
@@ -282,36 +332,6 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kShare ? 3 : 1)
             PackBf16(state.output[d][2 * r] * factor, state.output[d][2 * r + 1] * factor);
       }
     }
-  }
-}
-
-// One block an item and KV head: the first piece of each that is not whole writes the output.
-__global__ void MergeKernel(const __grid_constant__ AttentionInput input) {
-  AwaitPrevious();
-  const AttentionItem item = input.items[blockIdx.x];
-  if (item.partial < 0 || item.partial_index != 0) return;
-  const int32_t head_size = input.kv.head_size;
-  const int32_t count = item.query_count * (input.head_count / input.kv.kv_head_count);
-  for (int i = threadIdx.x; i < count * head_size; i += blockDim.x) {
-    const int query = i / head_size;
-    const int column = i % head_size;
-    float maximum = kMinusInfinity;
-    for (int p = 0; p < item.partial_count; ++p) {
-      const float* partial = input.partials + PartialOffset(input, item.partial + p, query, head_size + 2);
-      maximum = fmaxf(maximum, partial[head_size]);
-    }
-    float total = 0.0f;
-    float sum = 0.0f;
-    for (int p = 0; p < item.partial_count; ++p) {
-      const float* partial = input.partials + PartialOffset(input, item.partial + p, query, head_size + 2);
-      const float factor = exp2f(partial[head_size] - maximum);
-      total += factor * partial[column];
-      sum += factor * partial[head_size + 1];
-    }
-    AttentionItem whole = item;
-    whole.end = item.segment.first_position + item.segment.row_count;
-    const Query place = QueryAt(input, whole, query);
-    input.output[place.offset + column] = __bfloat16_as_ushort(__float2bfloat16_rn(total / sum));
   }
 }
 
@@ -368,10 +388,11 @@ int PrefillAttention(const AttentionInput& input, CUstream_st* stream) {
   return LaunchForHead<kPrefillWarps, false>(input, 1, stream);
 }
 
-int MergePartials(const AttentionInput& input, CUstream_st* stream) {
-  if (input.item_count == 0) return cudaSuccess;
-  const dim3 grid(input.item_count, input.kv.kv_head_count);
-  return LaunchEarly(MergeKernel, grid, kDecodeWarps * kWarpSize, 0, stream, input);
+int InvariantDecodeAttention(const AttentionInput& input, CUstream_st* stream) {
+  const int32_t group = input.head_count / input.kv.kv_head_count;
+  // One warp's queries are enough but for the largest groups.
+  return group <= kDecodeWarps * kWarpQueries ? LaunchForHead<kDecodeWarps, false>(input, 1, stream)
+                                              : LaunchForHead<kPrefillWarps, false>(input, 1, stream);
 }
 
 }  // namespace fermata::kernels::cuda

@@ -19,7 +19,7 @@ inline constexpr int32_t kAttentionTile = 64;
 
 bool ServesHeadSize(int32_t head_size);
 
-// What the three calls below work on; all pointers are device memory.
+// What the calls below work on; all pointers are device memory.
 struct AttentionInput {
   const AttentionItem* items = nullptr;
   int32_t item_count = 0;
@@ -27,8 +27,10 @@ struct AttentionInput {
   KvLayer kv;
   int32_t head_count = 0;       // of queries; a multiple of kv.kv_head_count
   const uint16_t* q = nullptr;  // bfloat16, [rows][head_count][head size]
-  uint16_t* output = nullptr;   // the same shape
+  int64_t q_stride = 0;         // elements from one row of q to the next
+  uint16_t* output = nullptr;   // the same shape, rows following each other
   float* partials = nullptr;    // PartialFloats() for each place that items name
+  uint32_t* tickets = nullptr;  // head_count for each place; zeros before and after
 };
 
 // Floats of one place of AttentionInput::partials.
@@ -38,14 +40,17 @@ int64_t PartialFloats(int32_t head_count, const KvLayer& kv);
 // sqrt(head size). The query heads of a group read each key and value once, together. Asynchronous on `stream`; return
 // the launch's cudaError_t (0: launched); no items are no launch.
 //
-// REQUIRES: ServesHeadSize(). For Decode: an item has one query, or its queries times the heads of a group are at most
-// kDecodeQueries; for Prefill at most kPrefillQueries, and it is whole. Decode leaves items that are not whole in
-// `partials`: MergePartials writes their output.
+// REQUIRES: ServesHeadSize(). For the two of Decode: an item has one query, or its queries times the heads of a group
+// are at most kDecodeQueries; for Prefill at most kPrefillQueries. But for DecodeAttention(), all items are whole:
+// there whichever block finishes a piece last puts all of them together.
+//
+// A row's result of PrefillAttention() and of InvariantDecodeAttention() is the same, to the bit, and depends on
+// nothing but its query and its context.
 //
 // Algorithm: Dao, "FlashAttention-2", 2023; split over length as in Dao et al., "Flash-Decoding", 2023.
 int DecodeAttention(const AttentionInput& input, CUstream_st* stream);
 int PrefillAttention(const AttentionInput& input, CUstream_st* stream);
-int MergePartials(const AttentionInput& input, CUstream_st* stream);
+int InvariantDecodeAttention(const AttentionInput& input, CUstream_st* stream);
 
 }  // namespace fermata::kernels::cuda
 

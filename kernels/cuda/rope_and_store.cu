@@ -19,13 +19,13 @@ __device__ uint32_t Rotate(uint32_t pair, int32_t position, float frequency) {
 
 // gridDim.y blocks a row; a thread takes pairs.
 __global__ void RopeAndStoreKernel(const KvRow* places, int32_t head_count, const float* frequencies, const KvLayer kv,
-                                   uint32_t* q, const uint32_t* k, const uint32_t* v) {
+                                   const RopeStrides strides, uint32_t* q, const uint32_t* k, const uint32_t* v) {
   AwaitPrevious();
   LetNextBegin();
   const int64_t row = blockIdx.x;
   const KvRow place = places[row];
   const int32_t pairs = kv.head_size / 2;
-  uint32_t* query = q + row * head_count * pairs;
+  uint32_t* query = q + row * strides.q / 2;
   const int32_t first = blockIdx.y * kThreads + threadIdx.x;
   const int32_t stride = gridDim.y * kThreads;
   for (int32_t i = first; i < head_count * pairs; i += stride) {
@@ -38,19 +38,19 @@ __global__ void RopeAndStoreKernel(const KvRow* places, int32_t head_count, cons
   uint32_t* values = keys + kv.kv_head_count * head_stride;
   for (int32_t i = first; i < kv_pairs; i += stride) {
     const int64_t slot = i / pairs * head_stride + i % pairs;
-    keys[slot] = Rotate(k[row * kv_pairs + i], place.position, frequencies[i % pairs]);
-    values[slot] = v[row * kv_pairs + i];
+    keys[slot] = Rotate(k[row * strides.k / 2 + i], place.position, frequencies[i % pairs]);
+    values[slot] = v[row * strides.v / 2 + i];
   }
 }
 
 }  // namespace
 
 int RopeAndStore(const KvRow* places, int32_t rows, int32_t head_count, const float* frequencies, const KvLayer& kv,
-                 uint16_t* q, const uint16_t* k, const uint16_t* v, CUstream_st* stream) {
+                 const RopeStrides& strides, uint16_t* q, const uint16_t* k, const uint16_t* v, CUstream_st* stream) {
   if (rows == 0) return cudaSuccess;
   const int32_t parts = (head_count * (kv.head_size / 2) + kThreads - 1) / kThreads;
   return LaunchEarly(RopeAndStoreKernel, dim3(rows, parts), kThreads, 0, stream, places, head_count, frequencies, kv,
-                     reinterpret_cast<uint32_t*>(q), reinterpret_cast<const uint32_t*>(k),
+                     strides, reinterpret_cast<uint32_t*>(q), reinterpret_cast<const uint32_t*>(k),
                      reinterpret_cast<const uint32_t*>(v));
 }
 

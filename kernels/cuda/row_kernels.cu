@@ -41,12 +41,18 @@ __device__ float SumOverBlock(float value) {
   return total;
 }
 
+// In elements of `size` to a row.
+__device__ int64_t RowOffset(const RowLayout& layout, int64_t size) {
+  const int64_t row = blockIdx.x;
+  return row / layout.count * layout.stride + row % layout.count * size;
+}
+
 // One block a row; any size.
-__global__ void RmsNormKernel(const Bf16* delta, const float* weight, float epsilon, int32_t size, Bf16* x,
-                              Bf16* output) {
+__global__ void RmsNormKernel(const Bf16* delta, const float* weight, float epsilon, int32_t size,
+                              const RowLayout layout, Bf16* x, Bf16* output) {
   AwaitPrevious();
   LetNextBegin();
-  const int64_t offset = static_cast<int64_t>(blockIdx.x) * size;
+  const int64_t offset = RowOffset(layout, size);
   Bf16* row = x + offset;
   float sum = 0.0f;
   for (int32_t i = threadIdx.x; i < size; i += kThreads) {
@@ -61,11 +67,11 @@ __global__ void RmsNormKernel(const Bf16* delta, const float* weight, float epsi
 
 // The same for rows of at most kThreads * kPieces * 8 elements, a multiple of 8, kept in registers.
 template <int kPieces>
-__global__ void WideRmsNormKernel(const Bf16x8* delta, const float* weight, float epsilon, int32_t pieces, Bf16x8* x,
-                                  Bf16x8* output) {
+__global__ void WideRmsNormKernel(const Bf16x8* delta, const float* weight, float epsilon, int32_t pieces,
+                                  const RowLayout layout, Bf16x8* x, Bf16x8* output) {
   AwaitPrevious();
   LetNextBegin();
-  const int64_t offset = static_cast<int64_t>(blockIdx.x) * pieces;
+  const int64_t offset = RowOffset(layout, pieces * 8) / 8;
   Bf16x8 values[kPieces];
   float sum = 0.0f;
 #pragma unroll
@@ -105,11 +111,13 @@ __global__ void WideRmsNormKernel(const Bf16x8* delta, const float* weight, floa
   }
 }
 
-__global__ void AddBiasKernel(const float* bias, int64_t count, int32_t size, Bf16* x) {
+__global__ void AddBiasKernel(const float* bias, int64_t count, int32_t size, int64_t stride, Bf16* x) {
   AwaitPrevious();
   LetNextBegin();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < count) x[i] = ToBf16(ToFloat(x[i]) + bias[i % size]);
+  if (i >= count) return;
+  Bf16& element = x[i / size * stride + i % size];
+  element = ToBf16(ToFloat(element) + bias[i % size]);
 }
 
 struct Sum {
@@ -119,20 +127,24 @@ struct Gated {
   __device__ float operator()(float gate, float up) const { return Silu(gate) * up; }
 };
 
+// gridDim.y rows of `count`.
 template <typename Operation>
-__global__ void CombineKernel(const Bf16* y, int64_t count, Bf16* x) {
+__global__ void CombineKernel(const Bf16* y, int64_t count, int64_t stride, Bf16* x) {
   AwaitPrevious();
   LetNextBegin();
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < count) x[i] = ToBf16(Operation()(ToFloat(x[i]), ToFloat(y[i])));
+  int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  i += blockIdx.y * stride;
+  x[i] = ToBf16(Operation()(ToFloat(x[i]), ToFloat(y[i])));
 }
 
 template <typename Operation>
-__global__ void WideCombineKernel(const Bf16x8* y, int64_t pieces, Bf16x8* x) {
+__global__ void WideCombineKernel(const Bf16x8* y, int64_t pieces, int64_t stride, Bf16x8* x) {
   AwaitPrevious();
   LetNextBegin();
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= pieces) return;
+  i += blockIdx.y * stride;
   Bf16x8 value = x[i];
   const Bf16x8 other = y[i];
 #pragma unroll
@@ -143,14 +155,25 @@ __global__ void WideCombineKernel(const Bf16x8* y, int64_t pieces, Bf16x8* x) {
   x[i] = value;
 }
 
+__global__ void NoiseKernel(int64_t count, Bf16* x) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  // From: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
+  uint64_t bits = (i + 1) * 0x9E3779B97F4A7C15ull;
+  bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9ull;
+  bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBull;
+  x[i] = ToBf16(static_cast<float>(bits >> 40) / 4194304.0f - 2.0f);
+}
+
 template <typename Operation>
-int Combine(const Bf16* y, int64_t count, Bf16* x, cudaStream_t stream) {
-  if (count == 0) return cudaSuccess;
-  if (Wide(count, x, y)) {
-    return LaunchEarly(WideCombineKernel<Operation>, dim3(BlocksFor(count / 8, kThreads)), kThreads, 0, stream,
-                       reinterpret_cast<const Bf16x8*>(y), count / 8, reinterpret_cast<Bf16x8*>(x));
+int Combine(const Bf16* y, unsigned rows, int64_t count, int64_t stride, Bf16* x, cudaStream_t stream) {
+  if (rows == 0 || count == 0) return cudaSuccess;
+  if (Wide(count, x, y) && stride % 8 == 0) {
+    return LaunchEarly(WideCombineKernel<Operation>, dim3(BlocksFor(count / 8, kThreads), rows), kThreads, 0, stream,
+                       reinterpret_cast<const Bf16x8*>(y), count / 8, stride / 8, reinterpret_cast<Bf16x8*>(x));
   }
-  return LaunchEarly(CombineKernel<Operation>, dim3(BlocksFor(count, kThreads)), kThreads, 0, stream, y, count, x);
+  return LaunchEarly(CombineKernel<Operation>, dim3(BlocksFor(count, kThreads), rows), kThreads, 0, stream, y, count,
+                     stride, x);
 }
 
 }  // namespace
@@ -165,34 +188,41 @@ int GatherRows(const Bf16* x, const int32_t* indices, int64_t rows, int32_t size
   return LaunchEarly(GatherKernel<Bf16>, dim3(blocks), kThreads, 0, stream, x, indices, size, output);
 }
 
-int RmsNorm(const Bf16* delta, const float* weight, float epsilon, int64_t rows, int32_t size, Bf16* x, Bf16* output,
-            CUstream_st* stream) {
+int RmsNorm(const Bf16* delta, const float* weight, float epsilon, int64_t rows, int32_t size, RowLayout layout,
+            Bf16* x, Bf16* output, CUstream_st* stream) {
   if (rows == 0) return cudaSuccess;
+  if (layout.stride == 0) layout.stride = static_cast<int64_t>(layout.count) * size;
   const unsigned blocks = static_cast<unsigned>(rows);
   const auto* wide_delta = reinterpret_cast<const Bf16x8*>(delta);
   auto* wide_x = reinterpret_cast<Bf16x8*>(x);
   auto* wide_output = reinterpret_cast<Bf16x8*>(output);
-  if (!Wide(size, delta, x, output, weight) || size > kThreads * 8 * 4) {
-    return LaunchEarly(RmsNormKernel, dim3(blocks), kThreads, 0, stream, delta, weight, epsilon, size, x, output);
+  if (!Wide(size, delta, x, output, weight) || layout.stride % 8 != 0 || size > kThreads * 8 * 4) {
+    return LaunchEarly(RmsNormKernel, dim3(blocks), kThreads, 0, stream, delta, weight, epsilon, size, layout, x,
+                       output);
   }
   if (size <= kThreads * 8) {
     return LaunchEarly(WideRmsNormKernel<1>, dim3(blocks), kThreads, 0, stream, wide_delta, weight, epsilon, size / 8,
-                       wide_x, wide_output);
+                       layout, wide_x, wide_output);
   }
   return LaunchEarly(WideRmsNormKernel<4>, dim3(blocks), kThreads, 0, stream, wide_delta, weight, epsilon, size / 8,
-                     wide_x, wide_output);
+                     layout, wide_x, wide_output);
 }
 
-int AddBias(const float* bias, int64_t rows, int32_t size, Bf16* x, CUstream_st* stream) {
+int AddBias(const float* bias, int64_t rows, int32_t size, int64_t stride, Bf16* x, CUstream_st* stream) {
   if (rows == 0) return cudaSuccess;
   return LaunchEarly(AddBiasKernel, dim3(BlocksFor(rows * size, kThreads)), kThreads, 0, stream, bias, rows * size,
-                     size, x);
+                     size, stride, x);
 }
 
-int Add(const Bf16* y, int64_t count, Bf16* x, CUstream_st* stream) { return Combine<Sum>(y, count, x, stream); }
+int Add(const Bf16* y, int64_t count, Bf16* x, CUstream_st* stream) { return Combine<Sum>(y, 1, count, 0, x, stream); }
 
-int SwiGlu(const Bf16* up, int64_t count, Bf16* gate, CUstream_st* stream) {
-  return Combine<Gated>(up, count, gate, stream);
+int SwiGlu(const Bf16* up, int32_t rows, int32_t size, int64_t stride, Bf16* gate, CUstream_st* stream) {
+  return Combine<Gated>(up, static_cast<unsigned>(rows), size, stride, gate, stream);
+}
+
+int FillWithNoise(int64_t count, Bf16* x, CUstream_st* stream) {
+  NoiseKernel<<<BlocksFor(count, kThreads), kThreads, 0, stream>>>(count, x);
+  return cudaGetLastError();
 }
 
 }  // namespace fermata::kernels::cuda

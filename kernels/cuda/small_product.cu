@@ -19,6 +19,7 @@ struct Arguments {
   int32_t first_block[kSmallProductMatrices];
   int32_t count;
   const uint16_t* x;
+  int64_t x_stride;
   int32_t rows;
   int32_t columns;
 };
@@ -72,7 +73,7 @@ __global__ void __launch_bounds__(kThreads, 2) SmallProductKernel(const __grid_c
   const bool has_row = lane / 4 < arguments.rows;
   const uint16_t* upper_weights = matrix.weights + static_cast<int64_t>(has_upper ? upper : 0) * columns;
   const uint16_t* lower_weights = matrix.weights + static_cast<int64_t>(has_lower ? lower : 0) * columns;
-  const uint16_t* x = arguments.x + static_cast<int64_t>(has_row ? lane / 4 : 0) * columns;
+  const uint16_t* x = arguments.x + static_cast<int64_t>(has_row ? lane / 4 : 0) * arguments.x_stride;
 
   // A warp takes every kWarps-th run of kUnroll steps, and asks for the next before it works on one. Weights are
   // nobody's result: the first are asked for before the kernel in front is done.
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(kThreads, 2) SmallProductKernel(const __grid_c
   if (r >= arguments.rows || output >= matrix.size) return;
   float total = 0.0f;
   for (int w = 0; w < kWarps; ++w) total += partial[w][r][threadIdx.x % kTile];
-  const int64_t place = static_cast<int64_t>(r) * matrix.size + output;
+  const int64_t place = r * matrix.stride + output;
   if (matrix.output != nullptr) {
     matrix.output[place] = __bfloat16_as_ushort(__float2bfloat16_rn(total));
   } else {
@@ -122,8 +123,8 @@ __global__ void __launch_bounds__(kThreads, 2) SmallProductKernel(const __grid_c
 
 }  // namespace
 
-int SmallProduct(const SmallProductMatrix* matrices, int32_t count, const uint16_t* x, int32_t rows, int32_t columns,
-                 CUstream_st* stream) {
+int SmallProduct(const SmallProductMatrix* matrices, int32_t count, const uint16_t* x, int64_t x_stride, int32_t rows,
+                 int32_t columns, CUstream_st* stream) {
   Arguments arguments = {};
   int32_t blocks = 0;
   for (int32_t i = 0; i < count; ++i) {
@@ -133,24 +134,25 @@ int SmallProduct(const SmallProductMatrix* matrices, int32_t count, const uint16
   }
   arguments.count = count;
   arguments.x = x;
+  arguments.x_stride = x_stride;
   arguments.rows = rows;
   arguments.columns = columns;
   return LaunchEarly(SmallProductKernel, dim3(blocks), kThreads, 0, stream, arguments);
 }
 
-int SmallProducts(std::vector<SmallProductMatrix> matrices, const uint16_t* x, int32_t rows, int32_t columns,
-                  CUstream_st* stream) {
+int SmallProducts(std::vector<SmallProductMatrix> matrices, const uint16_t* x, int64_t x_stride, int32_t rows,
+                  int32_t columns, CUstream_st* stream) {
   const int32_t size = static_cast<int32_t>(matrices.size());
   for (int32_t row = 0; row < rows; row += kSmallProductRows) {
     const int32_t count = std::min(rows - row, kSmallProductRows);
     for (int32_t i = 0; i < size; i += kSmallProductMatrices) {
-      const int error = SmallProduct(&matrices[i], std::min(size - i, kSmallProductMatrices),
-                                     x + static_cast<int64_t>(row) * columns, count, columns, stream);
+      const int error = SmallProduct(&matrices[i], std::min(size - i, kSmallProductMatrices), x + row * x_stride,
+                                     x_stride, count, columns, stream);
       if (error != cudaSuccess) return error;
     }
     for (SmallProductMatrix& matrix : matrices) {
-      if (matrix.output != nullptr) matrix.output += static_cast<int64_t>(count) * matrix.size;
-      if (matrix.float_output != nullptr) matrix.float_output += static_cast<int64_t>(count) * matrix.size;
+      if (matrix.output != nullptr) matrix.output += count * matrix.stride;
+      if (matrix.float_output != nullptr) matrix.float_output += count * matrix.stride;
     }
   }
   return cudaSuccess;

@@ -58,7 +58,9 @@ void WeightUpload::FillRows(const WeightView& view, int64_t first, int64_t count
   }
 }
 
-absl::StatusOr<CudaMemory> WeightUpload::Upload(const WeightView& view) {
+int64_t WeightUpload::BytesOf(const WeightView& view) { return view.rows * RowBytes(view); }
+
+absl::Status WeightUpload::Upload(const WeightView& view, uint8_t* to) {
   const absl::Status prepared = Prepare();
   if (!prepared.ok()) return prepared;
   const int64_t row_bytes = RowBytes(view);
@@ -67,19 +69,17 @@ absl::StatusOr<CudaMemory> WeightUpload::Upload(const WeightView& view) {
     return absl::UnimplementedError(
         absl::StrCat("rows of ", view.columns, " weights: more than ", kStagingBytes, " bytes each are not served"));
   }
-  absl::StatusOr<CudaMemory> memory = CudaMemory::Allocate(MemoryKind::kDevice, view.rows * row_bytes);
-  if (!memory.ok()) return memory;
   for (int64_t first = 0; first < view.rows; first += rows_at_once, next_ ^= 1) {
     const int64_t count = std::min(rows_at_once, view.rows - first);
     cudaError_t error = cudaEventSynchronize(travelled_[next_]);
     if (error != cudaSuccess) return CudaStatus(error, "weights on their way");
     FillRows(view, first, count, staging_[next_].as<uint8_t>());
-    error = cudaMemcpyAsync(memory->as<uint8_t>() + first * row_bytes, staging_[next_].as<void>(),
-                            static_cast<size_t>(count * row_bytes), cudaMemcpyHostToDevice, stream_);
+    error = cudaMemcpyAsync(to + first * row_bytes, staging_[next_].as<void>(), static_cast<size_t>(count * row_bytes),
+                            cudaMemcpyHostToDevice, stream_);
     if (error == cudaSuccess) error = cudaEventRecord(travelled_[next_], stream_);
     if (error != cudaSuccess) return CudaStatus(error, "copy weights to the device");
   }
-  return memory;
+  return absl::OkStatus();
 }
 
 }  // namespace fermata::kernels::cuda

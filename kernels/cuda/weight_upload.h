@@ -25,9 +25,12 @@ class WeightUpload {
   WeightUpload(const WeightUpload&) = delete;
   WeightUpload& operator=(const WeightUpload&) = delete;
 
-  // Memory of the device with the elements of `view`: float32 for a vector, else bfloat16, rounded to nearest. `view`
-  // may go when this returns. RESOURCE_EXHAUSTED if there is no memory.
-  absl::StatusOr<CudaMemory> Upload(const WeightView& view);
+  // Bytes of the elements of `view` on the device: float32 for a vector, else bfloat16.
+  static int64_t BytesOf(const WeightView& view);
+
+  // Writes them to device memory at `to`, rounded to nearest. `view` may go when this returns. RESOURCE_EXHAUSTED if
+  // there is no memory for the buffers.
+  absl::Status Upload(const WeightView& view, uint8_t* to);
 
  private:
   absl::Status Prepare();

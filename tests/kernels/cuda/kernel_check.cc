@@ -3,14 +3,16 @@
 // its result once may be off by 2^-8 of it (bfloat16 has 8 bits); sums add what float32 may lose over their length, and
 // attention the rounding of its weights.
 //
-//   kernel_check [seed]
+//   kernel_check [seed [portable | invariant]]: without Hopper's attention, or batch-invariant
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -71,6 +73,63 @@ class KernelCheck {
     }
   }
 
+  // Products of matrices that were made ready together, in buffers that lie together; then all that is done to those.
+  void Together(int32_t rows, int32_t columns, int32_t head_size, int32_t heads) {
+    const Twins::Pair x = Random(int64_t{rows} * columns);
+    const std::vector<int64_t> sizes = {int64_t{heads} * head_size, int64_t{heads} * head_size, 8};
+    std::vector<std::vector<float>> values;
+    for (const int64_t size : sizes) values.push_back(RandomBf16(size * columns, 0.1f, random_));
+    const Twins::WeightPair norm = twins_.MakeWeights(1, head_size, RandomBf16(head_size, 1.0f, random_));
+    const Twins::WeightPair bias = twins_.MakeWeights(1, heads * head_size, RandomBf16(sizes[0], 1.0f, random_));
+    std::vector<std::vector<float>> expected;
+    for (Backend* backend : Backends()) {
+      std::vector<WeightView> views;
+      for (size_t i = 0; i < sizes.size(); ++i) {
+        views.push_back({WeightType::kF32, sizes[i], columns, reinterpret_cast<const uint8_t*>(values[i].data())});
+      }
+      auto weights = backend->PrepareTogether(views);
+      auto outputs = backend->AllocateTogether(rows, sizes);
+      Expect("PrepareTogether", weights.ok());
+      Expect("AllocateTogether", outputs.ok());
+      std::vector<Backend::Product> products;
+      for (size_t i = 0; i < sizes.size(); ++i) products.push_back({(*weights)[i].get(), (*outputs)[i].get()});
+      const bool on_cpu = backend == &twins_.cpu();
+      backend->MatMul(products, on_cpu ? *x.cpu : *x.cuda, rows);
+      backend->AddBias(on_cpu ? *bias.cpu : *bias.cuda, rows, *(*outputs)[0]);
+      backend->RmsNorm(on_cpu ? *norm.cpu : *norm.cuda, 1e-5f, *(*outputs)[1], rows * heads, *(*outputs)[1]);
+      backend->SwiGlu(*(*outputs)[1], rows, heads * head_size, *(*outputs)[0]);
+      for (size_t i = 0; i < sizes.size(); ++i) {
+        std::vector<float> result = twins_.Values(*backend, *(*outputs)[i], rows * sizes[i]);
+        if (on_cpu) {
+          expected.push_back(std::move(result));
+        } else {
+          tally.Compare(absl::StrCat("Together ", rows, " x ", columns, ", output ", i), result, expected[i], 0.04,
+                        0.08);
+        }
+      }
+    }
+  }
+
+  void DrawTokens(int32_t rows, int32_t size) {
+    std::vector<float> logits = RandomBf16(int64_t{rows} * size, 3.0f, random_);
+    std::vector<Backend::Draw> draws;
+    for (int32_t r = 0; r < rows; ++r) {
+      draws.push_back(
+          {std::uniform_real_distribution<double>()(random_), r % 3 == 0 ? 0.0f : 0.3f * static_cast<float>(r)});
+    }
+    if (rows > 4) logits[int64_t{4} * size + size / 2] = std::nanf("");
+    const Twins::Pair pair = twins_.Make(logits, /*floats=*/true);
+    for (const int32_t first : {0, rows / 2}) {
+      const auto drawn = twins_.cuda().DrawTokens(*pair.cuda, first, size, absl::MakeConstSpan(draws).subspan(first));
+      Expect("DrawTokens", drawn.ok());
+      for (int32_t r = first; r < rows && drawn.ok(); ++r) {
+        const float* row = &logits[int64_t{r} * size];
+        const bool right = r == 4 ? (*drawn)[r - first] == -1 : IsDrawn(row, size, draws[r], (*drawn)[r - first]);
+        Expect(absl::StrCat("DrawTokens ", size, ", row ", r, " gave ", (*drawn)[r - first]), right);
+      }
+    }
+  }
+
   // Contexts of `lengths` whose last `counts` tokens are computed in one step, after the others were stored in one.
   // `turn`: whether positions turn queries and keys; else both back ends have the same bits in their caches.
   void Attention(int32_t head_size, int32_t kv_heads, int32_t group, const std::vector<int32_t>& lengths,
@@ -112,6 +171,21 @@ class KernelCheck {
   }
 
  private:
+  // Whether `token`, and none before it but for rounding, is what `draw` draws.
+  static bool IsDrawn(const float* row, int32_t size, const Backend::Draw& draw, int32_t token) {
+    if (token < 0 || token >= size) return false;
+    const float largest = *std::max_element(row, row + size);
+    if (draw.temperature == 0.0f) return token == std::max_element(row, row + size) - row;
+    double total = 0, before = 0;
+    for (int32_t i = 0; i < size; ++i) {
+      if (i == token) before = total;
+      total += std::exp((static_cast<double>(row[i]) - largest) / draw.temperature);
+    }
+    const double own = std::exp((static_cast<double>(row[token]) - largest) / draw.temperature);
+    const double target = draw.uniform * total;
+    return before <= target + 1e-5 * total && before + own >= target - 1e-5 * total;
+  }
+
   // Which of a pair's two a back end uses.
   struct OfCpu {
     Buffer* operator()(const Twins::Pair& pair) const { return pair.cpu.get(); }
@@ -192,8 +266,8 @@ class KernelCheck {
   Tally tally;
 };
 
-int Run(uint32_t seed) {
-  const std::unique_ptr<Twins> twins = Twins::Create();
+int Run(uint32_t seed, const cuda::DeviceOptions& options) {
+  const std::unique_ptr<Twins> twins = Twins::Create(options);
   if (twins == nullptr) return 0;
   KernelCheck check(*twins, seed);
   for (const int32_t rows : {1, 3, 130}) {
@@ -208,6 +282,15 @@ int Run(uint32_t seed) {
   }
   check.Product(4, 4096, {4096, 1024}, false);
   check.Product(300, 4096, {1024}, false);
+  for (const int32_t rows : {1, 8, 9, 70}) {
+    check.Together(rows, 576, 64, 3);
+    check.Together(rows, 264, 40, 2);
+  }
+  for (const int32_t size : {1, 7, 2048, 2049, 32000, 128256}) check.DrawTokens(12, size);
+  for (const int32_t group : {1, 3, 4, 8}) {
+    check.Attention(128, 2, group, {1000, 128, 127, 400}, {600, 128, 127, 99}, false);
+    check.Attention(128, 2, group, {1100, 256, 257}, {1000, 1, 129}, true);
+  }
   for (const int32_t head : {16, 32, 64, 80, 96, 128}) {
     for (const int32_t group : {1, 2, 3, 4, 5, 7, 8, 17}) {
       for (const bool turn : {false, true}) {
@@ -228,6 +311,9 @@ int Run(uint32_t seed) {
 int main(int argc, char** argv) {
   std::random_device entropy;
   const uint32_t seed = argc > 1 ? static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10)) : entropy();
+  fermata::kernels::cuda::DeviceOptions options;
+  if (argc > 2) options.hopper_attention = std::string(argv[2]) != "portable";
+  if (argc > 2) options.batch_invariant = std::string(argv[2]) == "invariant";
   std::printf("seed %u\n", seed);
-  return fermata::kernels::Run(seed);
+  return fermata::kernels::Run(seed, options);
 }

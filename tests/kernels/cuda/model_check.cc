@@ -2,10 +2,12 @@
 // Method: small models of made-up weights; one context in chunks together with another token by token, logits of every
 // row compared by |cuda - cpu| / |cpu|.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -81,6 +83,62 @@ std::vector<float> Logits(const LlamaConfig& config, kernels::Backend& backend) 
   return all;
 }
 
+// The logits of every row of one context, which is computed in chunks as `random` has it, with other contexts beside
+// it.
+std::vector<float> LogitsInCompany(const LlamaConfig& config, Transformer& transformer, int32_t length,
+                                   std::mt19937& random) {
+  std::vector<float> all;
+  std::vector<int32_t> blocks(64);
+  for (int32_t i = 0; i < 64; ++i) blocks[i] = i;
+  std::shuffle(blocks.begin(), blocks.end(), random);
+  for (int32_t done = 0; done < length;) {
+    const int32_t chunk = std::min(static_cast<int32_t>(random() % 3 == 0 ? 1 : 1 + random() % 60), length - done);
+    const int32_t before = static_cast<int32_t>(random() % 40);
+    std::vector<int32_t> tokens, outputs;
+    std::vector<kernels::Segment> segments;
+    // One other prompt in front, and one token of another after it.
+    for (int32_t i = 0; i < before; ++i) tokens.push_back(static_cast<int32_t>(random() % config.vocabulary_size));
+    if (before > 0) segments.push_back({0, before, 0, blocks.data() + 40});
+    segments.push_back({before, chunk, done, blocks.data()});
+    for (int32_t i = 0; i < chunk; ++i) {
+      tokens.push_back((done + i) * 31 % config.vocabulary_size);
+      outputs.push_back(before + i);
+    }
+    tokens.push_back(static_cast<int32_t>(random() % config.vocabulary_size));
+    segments.push_back({before + chunk, 1, 0, blocks.data() + 60});
+    const absl::Span<const float> logits = Must(transformer.Forward(tokens, segments, outputs));
+    all.insert(all.end(), logits.begin(), logits.end());
+    done += chunk;
+  }
+  return all;
+}
+
+// Goal: batch-invariant, a context's logits are the same to the bit, however its prefill is cut and whoever is beside.
+int CheckInvariance() {
+  const std::unique_ptr<kernels::Twins> twins = kernels::Twins::Create({.batch_invariant = true});
+  if (twins == nullptr) return 0;
+  kernels::Tally tally;
+  std::mt19937 random(std::random_device{}());
+  for (const int32_t head_size : {64, 128}) {
+    for (const int32_t group : {1, 2, 4}) {
+      const LlamaConfig config = SmallConfig(head_size, group);
+      kernels::Backend& backend = twins->cuda();
+      DummyWeights source("made up", /*tied=*/false);
+      const LlamaWeights weights = Must(LoadLlamaWeights(source, config, backend));
+      const auto transformer = Must(Transformer::Create(config, weights, backend, kMaxRows, kMaxRows));
+      CHECK(transformer->Tune().ok());
+      CHECK(backend.AllocateKv({64, kBlockTokens, config.layer_count, config.kv_head_count, config.head_size}).ok());
+      const std::vector<float> undisturbed = LogitsInCompany(config, *transformer, 400, random);
+      for (int i = 0; i < 5; ++i) {
+        tally.Expect("the same logits in company " + std::to_string(i) + ", head size " + std::to_string(head_size) +
+                         ", group " + std::to_string(group),
+                     undisturbed == LogitsInCompany(config, *transformer, 400, random));
+      }
+    }
+  }
+  return tally.Finish();
+}
+
 int Run() {
   const std::unique_ptr<kernels::Twins> twins = kernels::Twins::Create();
   if (twins == nullptr) return 0;
@@ -109,4 +167,7 @@ int Run() {
 }  // namespace
 }  // namespace fermata
 
-int main() { return fermata::Run(); }
+int main() {
+  const int logits = fermata::Run();
+  return fermata::CheckInvariance() + logits == 0 ? 0 : 1;
+}

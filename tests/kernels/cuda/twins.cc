@@ -54,8 +54,8 @@ int Tally::Finish() const {
   return failed_ == 0 ? 0 : 1;
 }
 
-std::unique_ptr<Twins> Twins::Create() {
-  absl::StatusOr<std::unique_ptr<CudaBackend>> cuda = CudaBackend::Create();
+std::unique_ptr<Twins> Twins::Create(const cuda::DeviceOptions& options) {
+  absl::StatusOr<std::unique_ptr<CudaBackend>> cuda = CudaBackend::Create(options);
   if (!cuda.ok()) {
     std::printf("skipped: %s\n", std::string(cuda.status().message()).c_str());
     return nullptr;
@@ -94,6 +94,17 @@ std::vector<float> Twins::CpuValues(const Pair& pair) const {
 std::vector<float> Twins::CudaValues(const Pair& pair) {
   std::vector<float> values(pair.count);
   const absl::Status status = cuda_->Read(*pair.cuda, absl::MakeSpan(values));
+  CHECK(status.ok()) << status;
+  return values;
+}
+
+std::vector<float> Twins::Values(Backend& backend, const Buffer& buffer, int64_t count) {
+  if (&backend == &cpu_) {
+    const float* data = CpuBackend::Data(buffer);
+    return std::vector<float>(data, data + count);
+  }
+  std::vector<float> values(count);
+  const absl::Status status = cuda_->Read(buffer, absl::MakeSpan(values));
   CHECK(status.ok()) << status;
   return values;
 }

@@ -14,6 +14,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/device_state.h"
 
 namespace fermata::kernels {
 
@@ -40,7 +41,7 @@ class Tally {
 class Twins {
  public:
   // Null, after saying so, if there is no device.
-  static std::unique_ptr<Twins> Create();
+  static std::unique_ptr<Twins> Create(const cuda::DeviceOptions& options = {});
 
   // A buffer on each, with the same values; poisoned with NaN where there are none.
   struct Pair {
@@ -62,6 +63,9 @@ class Twins {
   // Elements of both.
   std::vector<float> CpuValues(const Pair& pair) const;
   std::vector<float> CudaValues(const Pair& pair);
+
+  // The first `count` elements of a buffer of either.
+  std::vector<float> Values(Backend& backend, const Buffer& buffer, int64_t count);
 
   CpuBackend& cpu() { return cpu_; }
   CudaBackend& cuda() { return *cuda_; }

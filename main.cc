@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -72,7 +73,9 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> FitEngine(const LoadedModel& model,
       SizeEngine({.model_context_tokens = model.info.context_length,
                   .kv_bytes_per_token = model.kv_bytes_per_token,
                   .kv_bytes = options.kv_bytes,
-                  .available_bytes = model.free_device_bytes >= 0 ? model.free_device_bytes : AvailableMemoryBytes()},
+                  .available_bytes = model.free_device_bytes >= 0 ? model.free_device_bytes : AvailableMemoryBytes(),
+                  .device_bytes = std::max<int64_t>(model.total_device_bytes, 0),
+                  .device_fraction = options.gpu_memory_fraction},
                  engine);
   if (!sized.ok()) return sized;
   const int32_t max_step_tokens = engine.step_tokens > 0 ? engine.step_tokens : kMaxStepTokens;
@@ -141,6 +144,7 @@ int Serve(ServerOptions options) {
       LoadModel({.path = options.model_path,
                  .dummy_weights = options.dummy_weights,
                  .device = options.cuda ? Device::kCuda : Device::kCpu,
+                 .batch_invariant = options.batch_invariant,
                  .threads = options.threads,
                  .cpu_kernels = options.exact_cpu_kernels ? CpuKernels::kExact : CpuKernels::kFast});
   if (!model.ok()) return Fail(model.status(), kExitError);
@@ -159,8 +163,11 @@ int Serve(ServerOptions options) {
                           .chat_template = model->chat_template.get(),
                           .chat_template_status = model->chat_template_status};
   Metrics metrics;
-  EngineRuntime runtime({.engine = options.engine, .observer = &metrics, .tiers = *std::move(tiers)}, *model->tokenizer,
-                        *std::move(runner), clock);
+  EngineRuntime runtime({.engine = options.engine,
+                         .backend = options.cuda ? "cuda" : "cpu",
+                         .observer = &metrics,
+                         .tiers = *std::move(tiers)},
+                        *model->tokenizer, *std::move(runner), clock);
   InferenceService inference_service(runtime, text, {.min_priority = options.data_min_priority});
   ControlService control_service(runtime, text);
   absl::StatusOr<std::unique_ptr<Listener>> data = Listener::Start({options.data_address}, inference_service);

@@ -57,7 +57,7 @@ void ToProto(const EngineInfo& info, const EngineRuntime& runtime, absl::string_
   const auto count = [&](GenerationState state) { return info.count_by_state[static_cast<int>(state)]; };
   const EngineStats::Snapshot stats = runtime.stats();
   proto->set_model_name(std::string(model_name));
-  proto->set_backend("cpu");
+  proto->set_backend(runtime.backend());
   proto->set_version(kVersion);
   FillLimits(runtime.options(), proto->mutable_limits());
   AddPool(v1::KvTier::DEVICE, info.device, proto);

@@ -93,6 +93,9 @@ class Backend {
   // Bytes of the device's own memory that are free now; below 0: it works in the host's.
   virtual int64_t free_memory_bytes() const { return -1; }
 
+  // Of all there is; below 0 likewise.
+  virtual int64_t total_memory_bytes() const { return -1; }
+
   // Bytes of one element of the KV cache.
   virtual int32_t kv_element_bytes() const = 0;
 
@@ -124,6 +127,9 @@ class Backend {
   virtual int64_t kv_block_bytes() const = 0;
   virtual absl::Status CopyKvToHost(absl::Span<const KvBlockCopy> copies) = 0;
   virtual absl::Status CopyKvFromHost(absl::Span<const KvBlockCopy> copies) = 0;
+
+  // Memory of the host that such copies are fast from and to; null: any is. RESOURCE_EXHAUSTED if there is none.
+  virtual absl::StatusOr<std::shared_ptr<std::byte>> AllocateHost(int64_t bytes) { return nullptr; }
 
   // The rows that the operations below work on, until the next call. `segments` and the blocks that they name must stay
   // until the step is over: until Synchronize() or ToHost().

@@ -31,6 +31,13 @@ struct LlamaConfig {
   // [head_size / 2]: how far pair i of a head is turned from one position to the next, rope scaling included.
   std::vector<float> rope_frequencies;
 
+  // Elements of all matrices; with or without an output matrix beside the embedding.
+  int64_t weight_elements(bool own_output) const {
+    const int64_t heads = int64_t{2} * (head_count + kv_head_count) * head_size;
+    const int64_t layer = embedding_size * (heads + int64_t{3} * feed_forward_size);
+    return layer_count * layer + int64_t{own_output ? 2 : 1} * vocabulary_size * embedding_size;
+  }
+
   int64_t kv_elements_per_token() const { return int64_t{2} * layer_count * kv_head_count * head_size; }
 };
 

@@ -6,9 +6,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "glog/logging.h"
 
 namespace fermata {
 namespace {
+
+constexpr absl::Duration kTellProgressEvery = absl::Seconds(2);
 
 std::optional<kernels::WeightType> WeightTypeOf(TensorType type) {
   switch (type) {
@@ -190,6 +195,7 @@ LlamaLayer LoadLayer(const LlamaConfig& config, int32_t index, Loader& loader) {
 absl::StatusOr<LlamaWeights> LoadLlamaWeights(WeightSource& source, const LlamaConfig& config,
                                               kernels::Backend& backend) {
   LlamaWeights weights;
+  absl::Time told = absl::Now();
   Loader loader(source, backend, weights.storage);
   weights.token_embedding = loader.Matrix("token_embd.weight", config.vocabulary_size, config.embedding_size);
   weights.output_norm = loader.Vector("output_norm.weight", config.embedding_size);
@@ -198,6 +204,9 @@ absl::StatusOr<LlamaWeights> LoadLlamaWeights(WeightSource& source, const LlamaC
   }
   for (int32_t i = 0; i < config.layer_count && loader.ok(); ++i) {
     weights.layers.push_back(LoadLayer(config, i, loader));
+    if (absl::Now() - told < kTellProgressEvery) continue;
+    told = absl::Now();
+    LOG(INFO) << source.path() << ": " << i + 1 << " of " << config.layer_count << " layers are loaded";
   }
   const absl::Status status = loader.Finish();
   if (!status.ok()) return status;

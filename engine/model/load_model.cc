@@ -87,12 +87,25 @@ void AddChatTemplate(const std::string& jinja, LoadedModel& model) {
   model.info.has_chat_template = model.chat_template != nullptr;
 }
 
+// RESOURCE_EXHAUSTED if the device has not the memory for the weights, before any of it is taken.
+absl::Status CheckFit(const Parts& parts) {
+  const int64_t free = parts.backend->free_memory_bytes();
+  const int64_t needed =
+      parts.config.weight_elements(parts.source->Has("output.weight")) * parts.backend->kv_element_bytes();
+  if (free < 0 || needed <= free) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(parts.source->path(), ": the weights need ", needed,
+                                                   " bytes of the device's memory, of which ", free, " of ",
+                                                   parts.backend->total_memory_bytes(), " are free"));
+}
+
 // Prepares the weights of parts->source, and puts all together.
 absl::StatusOr<LoadedModel> Assemble(const ModelOptions& options, const std::shared_ptr<Parts>& parts, ModelInfo info,
                                      std::unique_ptr<Tokenizer> tokenizer, const std::string& jinja) {
   absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = MakeBackend(options);
   if (!backend.ok()) return backend.status();
   parts->backend = *std::move(backend);
+  const absl::Status fits = CheckFit(*parts);
+  if (!fits.ok()) return fits;
   absl::StatusOr<LlamaWeights> weights = LoadLlamaWeights(*parts->source, parts->config, *parts->backend);
   if (!weights.ok()) return weights.status();
   parts->weights = *std::move(weights);
@@ -103,6 +116,7 @@ absl::StatusOr<LoadedModel> Assemble(const ModelOptions& options, const std::sha
   model.tokenizer = std::move(tokenizer);
   model.kv_bytes_per_token = parts->config.kv_elements_per_token() * parts->backend->kv_element_bytes();
   model.free_device_bytes = parts->backend->free_memory_bytes();
+  model.total_device_bytes = parts->backend->total_memory_bytes();
   model.make_runner = [parts](int32_t block_count, int32_t block_tokens, int32_t max_step_tokens, int32_t max_rows) {
     return MakeRunner(parts, block_count, block_tokens, max_step_tokens, max_rows);
   };

@@ -47,6 +47,7 @@ struct LoadedModel {
   absl::Status chat_template_status;            // why it is null
   int64_t kv_bytes_per_token = 0;               // over all layers, K and V
   int64_t free_device_bytes = -1;               // beside the weights; below 0: the KV pool is in the host's memory
+  int64_t total_device_bytes = -1;              // likewise
 
   // Allocates the KV pool and makes the runner: called once. `max_step_tokens` and `max_rows` bound one batch.
   // RESOURCE_EXHAUSTED, with the numbers, if the pool cannot be allocated.

@@ -59,6 +59,12 @@ bool TransformerRunner::DrawnByBackend(const BatchSlice& slice) const {
   return transformer_->backend().DrawsTokens() && IsPlain(*slice.sampling);
 }
 
+absl::StatusOr<std::shared_ptr<std::byte>> TransformerRunner::AllocateHostKv(int64_t bytes) {
+  absl::StatusOr<std::shared_ptr<std::byte>> memory = transformer_->backend().AllocateHost(bytes);
+  if (!memory.ok() || *memory != nullptr) return memory;
+  return ModelRunner::AllocateHostKv(bytes);
+}
+
 absl::Status TransformerRunner::CopyKvToHost(absl::Span<const KvCopy> copies) {
   return transformer_->backend().CopyKvToHost(ToBlockCopies(copies));
 }

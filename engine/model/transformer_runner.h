@@ -29,6 +29,7 @@ class TransformerRunner : public ModelRunner {
 
   absl::Status Run(const Batch& batch, StepOutput* output) override;
   int64_t kv_block_bytes() const override { return transformer_->backend().kv_block_bytes(); }
+  absl::StatusOr<std::shared_ptr<std::byte>> AllocateHostKv(int64_t bytes) override;
   absl::Status CopyKvToHost(absl::Span<const KvCopy> copies) override;
   absl::Status CopyKvFromHost(absl::Span<const KvCopy> copies) override;
 

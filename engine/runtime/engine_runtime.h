@@ -34,6 +34,7 @@ class EngineRuntime {
  public:
   struct Options {
     EngineOptions engine;
+    std::string backend = "cpu";  // what computes, as GetEngine tells it
     size_t max_pending_commands = 65536;
     ReportObserver* observer = nullptr;  // borrowed, must outlive the runtime; null: none
 
@@ -77,6 +78,7 @@ class EngineRuntime {
 
   EngineStats::Snapshot stats() const { return stats_.Get(clock_.Now()); }
   const EngineOptions& options() const { return options_.engine; }
+  const std::string& backend() const { return options_.backend; }
   absl::Time start_time() const { return start_time_; }
 
  private:

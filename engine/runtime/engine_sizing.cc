@@ -12,6 +12,11 @@ namespace {
 constexpr int64_t kMemoryParts = 4;
 
 int64_t DefaultKvBytes(const SizingFacts& facts, const EngineOptions& engine) {
+  if (facts.device_bytes > 0) {
+    const int64_t kept_free =
+        facts.device_bytes - static_cast<int64_t>(facts.device_fraction * static_cast<double>(facts.device_bytes));
+    return std::max<int64_t>(facts.available_bytes - kept_free, 0);
+  }
   const int64_t all_slots = int64_t{engine.max_running} * engine.context_tokens * facts.kv_bytes_per_token;
   return std::min(all_slots, facts.available_bytes / kMemoryParts);
 }
@@ -27,6 +32,11 @@ absl::Status SizeEngine(const SizingFacts& facts, EngineOptions& engine) {
   const int64_t kv_bytes = facts.kv_bytes > 0 ? facts.kv_bytes : DefaultKvBytes(facts, engine);
   const int64_t block_bytes = facts.kv_bytes_per_token * engine.block_tokens;
   const int64_t blocks = kv_bytes / block_bytes;
+  if (blocks < 1 && facts.kv_bytes == 0 && facts.device_bytes > 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--gpu_memory_fraction is ", facts.device_fraction, " of ", facts.device_bytes, " bytes, of which ",
+        facts.available_bytes, " are free beside the weights: no block of KV fits; one takes ", block_bytes));
+  }
   if (blocks < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("--kv_bytes is ", kv_bytes, ", which holds no block; one takes ", block_bytes));

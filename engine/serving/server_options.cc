@@ -116,6 +116,17 @@ std::vector<Flag> BehaviourFlags() {
        Choice([](O& o) -> bool& { return o.dummy_weights; }, "file", false, "dummy", true)},
       {"backend", "cpu|cuda", "what computes; cuda needs a build with --config=cuda; default cpu",
        Choice([](O& o) -> bool& { return o.cuda; }, "cpu", false, "cuda", true)},
+      {"batch_invariant", nullptr, "on CUDA: tokens do not depend on what else is in a step; slower",
+       [](const std::string&, O& o) {
+         o.batch_invariant = true;
+         return absl::OkStatus();
+       }},
+      {"gpu_memory_fraction", "F", "of the GPU's memory, for weights and KV; the rest is for steps; default 0.9",
+       [](const std::string& v, O& o) {
+         const bool is_number = absl::SimpleAtod(v, &o.gpu_memory_fraction);
+         const bool allowed = is_number && o.gpu_memory_fraction > 0 && o.gpu_memory_fraction <= 1;
+         return allowed ? absl::OkStatus() : Bad(v, "a number above 0, at most 1");
+       }},
       {"cpu_kernels", "fast|exact", "exact: float32 throughout, the reference; default fast",
        Choice([](O& o) -> bool& { return o.exact_cpu_kernels; }, "fast", false, "exact", true)},
       {"data_address", "HOST:PORT", "of the data plane; port 0 picks a free one; default 127.0.0.1:50051",
@@ -183,7 +194,8 @@ std::vector<Flag> LimitFlags() {
        Span([](O& o) -> absl::Duration& { return o.engine.finished_age; })},
       {"context_tokens", "N", "longest prompt + output; default the model's",
        Number<int32_t>([](O& o) -> int32_t& { return o.engine.context_tokens; }, 2)},
-      {"kv_bytes", "N", "of KV cache; default what all slots could use, at most a quarter of the memory available",
+      {"kv_bytes", "N",
+       "of KV cache; default what all slots could use, at most a quarter of memory; on CUDA, what is left",
        Number<int64_t>([](O& o) -> int64_t& { return o.kv_bytes; }, 1)},
       {"kv_host_bytes", "N", "of KV in the host's memory, for what is paused or displaced; default 0, none",
        Number<int64_t>([](O& o) -> int64_t& { return o.kv_host_bytes; }, 0)},

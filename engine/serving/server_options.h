@@ -17,10 +17,12 @@ namespace fermata {
 struct ServerOptions {
   bool help = false;  // only the text is wanted
 
-  std::string model_path;          // a .gguf file, or a folder with config.json and safetensors
-  bool dummy_weights = false;      // --load=dummy: made up, for benchmarks
-  bool cuda = false;               // --backend=cuda
-  int32_t threads = 0;             // that compute; 0: as many as there are cores
+  std::string model_path;        // a .gguf file, or a folder with config.json and safetensors
+  bool dummy_weights = false;    // --load=dummy: made up, for benchmarks
+  bool cuda = false;             // --backend=cuda
+  int32_t threads = 0;           // that compute; 0: as many as there are cores
+  bool batch_invariant = false;  // on CUDA; the CPU always is
+  double gpu_memory_fraction = 0.9;
   bool exact_cpu_kernels = false;  // the float32 reference instead of the fast ones
 
   std::string data_address = "127.0.0.1:50051";

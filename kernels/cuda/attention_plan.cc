@@ -6,9 +6,7 @@
 namespace fermata::kernels::cuda {
 namespace {
 
-// With fewer pieces for each place on the device the last ones leave much of it idle; a piece of fewer tiles costs more
-// in putting results together than it gains.
-constexpr int64_t kPiecesPerPlace = 4;
+// A piece of fewer tiles costs more in putting results together than it gains.
 constexpr int64_t kWorthwhileTiles = 4;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -29,7 +27,7 @@ int64_t TilesPerPiece(const std::vector<KvSegment>& segments, int32_t group, int
   }
   tiles *= kv_head_count;
   const int64_t fill = DivideUp(tiles, limits.resident_blocks);
-  return std::max({DivideUp(fill, kPiecesPerPlace), std::min(kWorthwhileTiles, fill), int64_t{1}});
+  return std::max({DivideUp(fill, limits.pieces_per_place), std::min(kWorthwhileTiles, fill), int64_t{1}});
 }
 
 void AddDecode(const KvSegment& segment, int64_t tiles_per_piece, int32_t tile, AttentionPlan* plan) {

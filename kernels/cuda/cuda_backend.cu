@@ -310,6 +310,15 @@ absl::StatusOr<absl::Span<const int32_t>> CudaBackend::DrawTokens(const Buffer& 
 
 int64_t CudaBackend::free_memory_bytes() const { return cuda::FreeDeviceBytes(); }
 
+int64_t CudaBackend::total_memory_bytes() const { return cuda::TotalDeviceBytes(); }
+
+absl::StatusOr<std::shared_ptr<std::byte>> CudaBackend::AllocateHost(int64_t bytes) {
+  absl::StatusOr<CudaMemory> memory = CudaMemory::Allocate(MemoryKind::kPinnedHost, bytes);
+  if (!memory.ok()) return memory.status();
+  const auto owner = std::make_shared<CudaMemory>(*std::move(memory));
+  return std::shared_ptr<std::byte>(owner, owner->as<std::byte>());
+}
+
 absl::Status CudaBackend::Synchronize() {
   device_->Check(cudaStreamSynchronize(device_->stream), "the step");
   return std::exchange(device_->status, absl::OkStatus());

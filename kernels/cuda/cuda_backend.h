@@ -26,6 +26,7 @@ class CudaBackend : public Backend {
   bool KeepsViews() const override { return false; }
   bool batch_invariant() const override;
   int64_t free_memory_bytes() const override;
+  int64_t total_memory_bytes() const override;
   int32_t kv_element_bytes() const override { return 2; }
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t element_count) override;
   absl::StatusOr<std::unique_ptr<Buffer>> AllocateFloats(int64_t element_count) override;
@@ -36,6 +37,7 @@ class CudaBackend : public Backend {
   int64_t kv_block_bytes() const override;
   absl::Status CopyKvToHost(absl::Span<const KvBlockCopy> copies) override;
   absl::Status CopyKvFromHost(absl::Span<const KvBlockCopy> copies) override;
+  absl::StatusOr<std::shared_ptr<std::byte>> AllocateHost(int64_t bytes) override;
   void BeginStep(absl::Span<const Segment> segments) override;
   void Embed(const Weights& table, absl::Span<const int32_t> tokens, Buffer& output) override;
   void RmsNorm(const Weights& weight, float epsilon, const Buffer& x, int32_t rows, Buffer& output) override;

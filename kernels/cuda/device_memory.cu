@@ -19,6 +19,12 @@ int64_t FreeDeviceBytes() {
   return cudaMemGetInfo(&free, &total) == cudaSuccess ? static_cast<int64_t>(free) : 0;
 }
 
+int64_t TotalDeviceBytes() {
+  size_t free = 0;
+  size_t total = 0;
+  return cudaMemGetInfo(&free, &total) == cudaSuccess ? static_cast<int64_t>(total) : 0;
+}
+
 CudaMemory::~CudaMemory() {
   if (data_ == nullptr) return;
   // An error here is one of earlier work, which Synchronize() has told or nobody waits for.

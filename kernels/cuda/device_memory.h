@@ -18,6 +18,7 @@ absl::Status CudaStatus(int error, absl::string_view what);
 
 // Of device memory; 0 if the device does not say.
 int64_t FreeDeviceBytes();
+int64_t TotalDeviceBytes();
 
 enum class MemoryKind { kDevice, kPinnedHost };
 

@@ -104,8 +104,12 @@ void DeviceState::PlanStep(int32_t head_count) {
         absl::StrCat(group, " query heads to a KV head; on CUDA at most ", kPrefillQueries, " are served")));
     return;
   }
-  const AttentionLimits limits = {kDecodeQueries, kPrefillQueries, kAttentionTile, processors * kBlocksPerProcessor,
-                                  /*whole=*/options.batch_invariant};
+  const AttentionLimits limits = {kDecodeQueries,
+                                  kPrefillQueries,
+                                  kAttentionTile,
+                                  processors * kBlocksPerProcessor,
+                                  /*whole=*/options.batch_invariant,
+                                  options.pieces_per_place};
   PlanAttention(segments, group, kv_shape.kv_head_count, limits, &plan);
   decode_items = Put(plan.decode.data(), plan.decode.size());
   prefill_items = Put(plan.prefill.data(), plan.prefill.size());

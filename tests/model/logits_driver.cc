@@ -36,20 +36,23 @@ LogitsDriver::Opened LogitsDriver::Open(const std::string& path) {
 }
 
 LogitsDriver::LogitsDriver(const std::string& path, const kernels::CpuBackendOptions& backend_options)
-    : LogitsDriver(Open(path), backend_options) {}
+    : LogitsDriver(path, std::make_unique<kernels::CpuBackend>(backend_options)) {}
 
-LogitsDriver::LogitsDriver(Opened opened, const kernels::CpuBackendOptions& backend_options)
+LogitsDriver::LogitsDriver(const std::string& path, std::unique_ptr<kernels::Backend> backend)
+    : LogitsDriver(Open(path), std::move(backend)) {}
+
+LogitsDriver::LogitsDriver(Opened opened, std::unique_ptr<kernels::Backend> backend)
     : file_(std::move(opened.file)),
       source_(std::move(opened.source)),
       config_(std::move(opened.config)),
-      backend_(backend_options),
-      weights_(Must(LoadLlamaWeights(*source_, config_, backend_))),
-      transformer_(Must(Transformer::Create(config_, weights_, backend_, kMaxRows, /*max_outputs=*/kMaxRows))) {
-  const absl::Status kv = backend_.AllocateKv({.block_count = kBlockCount,
-                                               .block_tokens = kBlockTokens,
-                                               .layer_count = config_.layer_count,
-                                               .kv_head_count = config_.kv_head_count,
-                                               .head_size = config_.head_size});
+      backend_(std::move(backend)),
+      weights_(Must(LoadLlamaWeights(*source_, config_, *backend_))),
+      transformer_(Must(Transformer::Create(config_, weights_, *backend_, kMaxRows, /*max_outputs=*/kMaxRows))) {
+  const absl::Status kv = backend_->AllocateKv({.block_count = kBlockCount,
+                                                .block_tokens = kBlockTokens,
+                                                .layer_count = config_.layer_count,
+                                                .kv_head_count = config_.kv_head_count,
+                                                .head_size = config_.head_size});
   CHECK(kv.ok()) << kv;
 }
 

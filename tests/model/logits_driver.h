@@ -13,6 +13,7 @@
 #include "engine/model/llama_weights.h"
 #include "engine/model/transformer.h"
 #include "engine/model/weight_source.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/cpu_backend.h"
 
 namespace fermata {
@@ -30,6 +31,9 @@ class LogitsDriver {
  public:
   // A .gguf file, or a folder with config.json and safetensors. Fails the test if the model cannot be loaded.
   LogitsDriver(const std::string& path, const kernels::CpuBackendOptions& backend_options);
+  LogitsDriver(const std::string& path, std::unique_ptr<kernels::Backend> backend);
+
+  int32_t vocabulary_size() const { return config_.vocabulary_size; }
 
   // Its blocks come from the far end of the pool, backwards, so that neighbours are not in order.
   ForcedSequence Begin(const std::vector<int32_t>& tokens, int32_t first_output);
@@ -50,7 +54,7 @@ class LogitsDriver {
   };
 
   static Opened Open(const std::string& path);
-  LogitsDriver(Opened opened, const kernels::CpuBackendOptions& backend_options);
+  LogitsDriver(Opened opened, std::unique_ptr<kernels::Backend> backend);
 
   static constexpr int32_t kBlockTokens = 16;
   static constexpr int32_t kBlockCount = 512;
@@ -58,7 +62,7 @@ class LogitsDriver {
   std::unique_ptr<GgufFile> file_;  // null for a folder
   std::unique_ptr<WeightSource> source_;
   LlamaConfig config_;
-  kernels::CpuBackend backend_;
+  std::unique_ptr<kernels::Backend> backend_;
   LlamaWeights weights_;
   std::unique_ptr<Transformer> transformer_;
   int32_t next_block_ = kBlockCount;

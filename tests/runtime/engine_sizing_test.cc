@@ -34,6 +34,26 @@ TEST(EngineSizingTest, PoolTakesAtMostAQuarterOfTheMemory) {
   EXPECT_EQ(engine.block_count, 64000 / 4 / 1600);
 }
 
+TEST(EngineSizingTest, PoolOnADeviceTakesWhatIsLeftOfItsFraction) {
+  EngineOptions engine = Unsized();
+  SizingFacts facts = {.model_context_tokens = 1024, .kv_bytes_per_token = 100, .available_bytes = 60000};
+  facts.device_bytes = 100000;
+  facts.device_fraction = 0.75;
+  ASSERT_TRUE(SizeEngine(facts, engine).ok());
+  EXPECT_EQ(engine.block_count, (60000 - 25000) / 1600);
+}
+
+TEST(EngineSizingTest, DeviceWithoutRoomForABlockIsRefused) {
+  EngineOptions engine = Unsized();
+  SizingFacts facts = {.model_context_tokens = 1024, .kv_bytes_per_token = 100, .available_bytes = 20000};
+  facts.device_bytes = 100000;
+  facts.device_fraction = 0.75;
+  const absl::Status status = SizeEngine(facts, engine);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("--gpu_memory_fraction is 0.75 of 100000 bytes, of which 20000 are free"),
+            absl::string_view::npos);
+}
+
 TEST(EngineSizingTest, OperatorsWishesStand) {
   EngineOptions engine = Unsized();
   engine.context_tokens = 512;

@@ -3,7 +3,8 @@
 // its result once may be off by 2^-8 of it (bfloat16 has 8 bits); sums add what float32 may lose over their length, and
 // attention the rounding of its weights.
 //
-//   kernel_check [seed [portable | invariant]]: without Hopper's attention, or batch-invariant
+//   kernel_check [seed [portable | invariant | few]]: without Hopper's attention, batch-invariant, or little, for
+//   sanitizers
 
 #include <algorithm>
 #include <cmath>
@@ -128,6 +129,26 @@ class KernelCheck {
         Expect(absl::StrCat("DrawTokens ", size, ", row ", r, " gave ", (*drawn)[r - first]), right);
       }
     }
+  }
+
+  // A block goes to the host, is overwritten on the device, and comes back into another one: the same bits.
+  void KvCopies() {
+    CudaBackend& cuda = twins_.cuda();
+    const KvShape shape = {8, kBlockTokens, 3, 2, 64};
+    Expect("AllocateKv", cuda.AllocateKv(shape).ok());
+    const int64_t bytes = cuda.kv_block_bytes();
+    Expect("kv_block_bytes", bytes == shape.block_elements() * 2);
+    const auto host = cuda.AllocateHost(4 * bytes);
+    Expect("AllocateHost", host.ok() && *host != nullptr);
+    std::byte* memory = host->get();
+    for (int64_t i = 0; i < 2 * bytes; ++i) memory[i] = static_cast<std::byte>(random_());
+    std::vector<std::byte> plain(bytes);
+    Expect("CopyKvFromHost", cuda.CopyKvFromHost({{2, memory}, {7, memory + bytes}}).ok());
+    Expect("CopyKvToHost",
+           cuda.CopyKvToHost({{7, memory + 2 * bytes}, {2, memory + 3 * bytes}, {2, plain.data()}}).ok());
+    Expect("KV of block 7", std::equal(memory + bytes, memory + 2 * bytes, memory + 2 * bytes));
+    Expect("KV of block 2", std::equal(memory, memory + bytes, memory + 3 * bytes));
+    Expect("KV of block 2, to memory that is not pinned", std::equal(memory, memory + bytes, plain.data()));
   }
 
   // Contexts of `lengths` whose last `counts` tokens are computed in one step, after the others were stored in one.
@@ -266,10 +287,22 @@ class KernelCheck {
   Tally tally;
 };
 
-int Run(uint32_t seed, const cuda::DeviceOptions& options) {
+int Run(uint32_t seed, const cuda::DeviceOptions& options, bool few) {
   const std::unique_ptr<Twins> twins = Twins::Create(options);
   if (twins == nullptr) return 0;
   KernelCheck check(*twins, seed);
+  if (few) {
+    check.Rows(3, 257);
+    check.Rows(3, 64);
+    check.Product(3, 264, {40, 33}, true);
+    check.Product(33, 576, {192, 64}, false);
+    check.Together(9, 264, 40, 2);
+    check.KvCopies();
+    check.DrawTokens(5, 4100);
+    check.Attention(128, 2, 4, {300, 65}, {140, 1}, true);
+    check.Attention(64, 1, 3, {300, 65}, {70, 1}, false);
+    return check.tally.Finish();
+  }
   for (const int32_t rows : {1, 3, 130}) {
     for (const int32_t size : {1, 7, 8, 64, 257, 576, 2048, 2056, 4096, 8192, 8200}) check.Rows(rows, size);
   }
@@ -286,6 +319,7 @@ int Run(uint32_t seed, const cuda::DeviceOptions& options) {
     check.Together(rows, 576, 64, 3);
     check.Together(rows, 264, 40, 2);
   }
+  check.KvCopies();
   for (const int32_t size : {1, 7, 2048, 2049, 32000, 128256}) check.DrawTokens(12, size);
   for (const int32_t group : {1, 3, 4, 8}) {
     check.Attention(128, 2, group, {1000, 128, 127, 400}, {600, 128, 127, 99}, false);
@@ -315,5 +349,5 @@ int main(int argc, char** argv) {
   if (argc > 2) options.hopper_attention = std::string(argv[2]) != "portable";
   if (argc > 2) options.batch_invariant = std::string(argv[2]) == "invariant";
   std::printf("seed %u\n", seed);
-  return fermata::kernels::Run(seed, options);
+  return fermata::kernels::Run(seed, options, argc > 2 && std::string(argv[2]) == "few");
 }

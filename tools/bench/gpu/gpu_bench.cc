@@ -7,38 +7,39 @@
 // for the device. --shape=tiny --backend=cpu runs the same here, to try the program.
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
-#include <map>
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/strings/str_cat.h"
-#include "engine/model/dummy_weights.h"
 #include "engine/model/llama_config.h"
 #include "engine/model/llama_weights.h"
 #include "engine/model/transformer.h"
-#include "engine/model/weight_source.h"
 #include "glog/logging.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "tools/bench/gpu/repeated_weights.h"
 
 ABSL_FLAG(std::string, shape, "llama-8b", "llama-8b or tiny");
 ABSL_FLAG(std::string, backend, "cuda", "cuda or cpu");
 ABSL_FLAG(bool, batch_invariant, false, "the back end's batch-invariant mode");
 ABSL_FLAG(bool, hopper_attention, true, "prefill by Hopper's own means");
+ABSL_FLAG(int32_t, pieces_per_place, 4, "how finely attention of few queries is cut");
 ABSL_FLAG(bool, tune, true, "have products measured before");
 ABSL_FLAG(bool, products, true, "measure the products alone, too");
-ABSL_FLAG(int32_t, rounds, 20, "how often each is measured");
+ABSL_FLAG(int32_t, rounds, 21, "how often each is measured");
 
 namespace fermata {
 namespace {
@@ -101,25 +102,6 @@ Sizes SizesOf(const std::string& shape) {
   }
   return sizes;
 }
-
-// Made-up weights, of one layer for all: made in a fraction of the time, and still each in its own memory of the
-// device.
-class RepeatedWeights : public WeightSource {
- public:
-  bool Has(absl::string_view name) const override { return made_up_.Has(name); }
-  absl::StatusOr<HostTensor> Take(absl::string_view name, const std::vector<int64_t>& shape) override {
-    const absl::string_view part = name.substr(name.rfind("blk.", 0) == 0 ? name.find('.', 4) : 0);
-    HostTensor& tensor = tensors_[std::string(part)];
-    if (tensor.data == nullptr) tensor = Must(made_up_.Take(name, shape));
-    return tensor;
-  }
-  std::vector<std::string> NotTaken() const override { return {}; }
-  const std::string& path() const override { return made_up_.path(); }
-
- private:
-  DummyWeights made_up_{"made up", /*tied=*/false};
-  std::map<std::string, HostTensor> tensors_;
-};
 
 class Bench {
  public:
@@ -207,6 +189,57 @@ class Bench {
     }
   }
 
+  // Blocks of one long context to the host and back, alone and beside a decode; the decode's steps meanwhile.
+  void Park() {
+    const int32_t count = std::min(8000, config_tokens()) / kBlockTokens;
+    const DecodeCase decode = sizes_.decodes.back();
+    const int64_t bytes = count * backend_.kv_block_bytes();
+    std::shared_ptr<std::byte> host = Must(backend_.AllocateHost(bytes));
+    if (host == nullptr) host.reset(new std::byte[bytes], std::default_delete<std::byte[]>());
+    std::vector<kernels::Backend::KvBlockCopy> copies;
+    for (int32_t i = 0; i < count; ++i) {
+      copies.push_back({blocks_[sizes_.block_count - 1 - i], host.get() + i * backend_.kv_block_bytes()});
+    }
+    const std::vector<kernels::Segment> segments = DecodeSegments({std::min(decode.streams, 64), decode.context});
+    const std::vector<int32_t> tokens(segments.size(), 1);
+    const auto steps = [&](const std::atomic<bool>& go_on, int32_t least) {
+      std::vector<double> seconds;
+      while (go_on || static_cast<int32_t>(seconds.size()) < least) {
+        const auto begin = std::chrono::steady_clock::now();
+        Must(transformer_->Forward(tokens, segments, {}));
+        seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      }
+      std::sort(seconds.begin(), seconds.end());
+      return std::make_pair(seconds[seconds.size() / 2], seconds[seconds.size() * 99 / 100]);
+    };
+    const auto park = [&](double* out, double* in) {
+      for (double* seconds : {out, in}) {
+        const auto begin = std::chrono::steady_clock::now();
+        CHECK((seconds == out ? backend_.CopyKvToHost(copies) : backend_.CopyKvFromHost(copies)).ok());
+        *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      }
+    };
+    double out[2], in[2];
+    park(&out[0], &in[0]);
+    park(&out[0], &in[0]);
+    const auto alone = steps(false, absl::GetFlag(FLAGS_rounds));
+    std::atomic<bool> parking = true;
+    std::thread mover([&] {
+      for (int i = 0; i < 8; ++i) park(&out[1], &in[1]);
+      parking = false;
+    });
+    const auto beside = steps(parking, absl::GetFlag(FLAGS_rounds));
+    mover.join();
+    std::printf(
+        "{\"bench\":\"park\",\"mb\":%.0f,\"to_host_ms\":%.2f,\"from_host_ms\":%.2f,\"to_host_beside_ms\":%.2f,"
+        "\"from_host_beside_ms\":%.2f,\"streams\":%d,\"step_ms\":%.3f,\"step_p99_ms\":%.3f,\"step_beside_ms\":%.3f,"
+        "\"step_beside_p99_ms\":%.3f}\n",
+        static_cast<double>(bytes) / 1e6, out[0] * 1e3, in[0] * 1e3, out[1] * 1e3, in[1] * 1e3,
+        static_cast<int32_t>(tokens.size()), alone.first * 1e3, alone.second * 1e3, beside.first * 1e3,
+        beside.second * 1e3);
+    std::fflush(stdout);
+  }
+
   void Prefills() {
     for (const int32_t rows : sizes_.prefills) {
       const std::vector<kernels::Segment> segments = {{0, rows, 0, blocks_.data()}};
@@ -225,6 +258,7 @@ class Bench {
 
  private:
   const LlamaConfig& config() const { return sizes_.model; }
+  int32_t config_tokens() const { return sizes_.block_count * kBlockTokens; }
   int64_t query_size() const { return int64_t{config().head_count} * config().head_size; }
   int64_t kv_size() const { return int64_t{config().kv_head_count} * config().head_size; }
 
@@ -327,7 +361,8 @@ int Run() {
   } else {
     absl::StatusOr<std::unique_ptr<kernels::CudaBackend>> cuda =
         kernels::CudaBackend::Create({.batch_invariant = absl::GetFlag(FLAGS_batch_invariant),
-                                      .hopper_attention = absl::GetFlag(FLAGS_hopper_attention)});
+                                      .hopper_attention = absl::GetFlag(FLAGS_hopper_attention),
+                                      .pieces_per_place = absl::GetFlag(FLAGS_pieces_per_place)});
     if (!cuda.ok()) {
       std::fprintf(stderr, "gpu_bench: %s\n", std::string(cuda.status().message()).c_str());
       return 1;
@@ -339,6 +374,7 @@ int Run() {
   bench.Ceiling();
   bench.Decodes();
   bench.Prefills();
+  bench.Park();
   if (absl::GetFlag(FLAGS_products)) bench.Products();
   return 0;
 }

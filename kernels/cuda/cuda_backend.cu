@@ -263,9 +263,7 @@ void CudaBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, 
                "attention of many");
   input.items = device.decode_items;
   input.item_count = static_cast<int32_t>(device.plan.decode.size());
-  device.Check(device.options.batch_invariant ? cuda::InvariantDecodeAttention(input, device.stream)
-                                              : cuda::DecodeAttention(input, device.stream),
-               "attention of few");
+  device.Check(cuda::DecodeAttention(input, device.stream), "attention of few");
 }
 
 void CudaBackend::SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) {
@@ -291,21 +289,22 @@ absl::StatusOr<absl::Span<const int32_t>> CudaBackend::DrawTokens(const Buffer& 
                                                                   absl::Span<const Draw> draws) {
   cuda::DeviceState& device = *device_;
   const int32_t rows = static_cast<int32_t>(draws.size());
-  const int64_t piece_bytes = int64_t{rows} * cuda::LogitsPieces(size) * int64_t{sizeof(cuda::LogitsPiece)};
-  const int64_t token_bytes = rows * int64_t{sizeof(int32_t)};
-  device.Grow(piece_bytes + token_bytes, &device.drawing);
+  device.Grow(int64_t{rows} * cuda::LogitsPieces(size) * int64_t{sizeof(cuda::LogitsPiece)}, &device.drawing);
   const Draw* device_draws = device.Put(draws.data(), draws.size());
-  auto* tokens = reinterpret_cast<int32_t*>(device.drawing.as<uint8_t>() + piece_bytes);
+  // The kernel writes to the host's memory itself: a copy would wait for those of KV that are on their way.
+  int32_t* tokens = device.host_tokens.as<int32_t>();
+  if (rows * int64_t{sizeof(int32_t)} > device.host_tokens.bytes()) {
+    return absl::InvalidArgumentError(absl::StrCat(rows, " tokens to draw; at most ", device.host_tokens.bytes() / 4));
+  }
   if (device.status.ok()) {
     const float* first = static_cast<const float*>(CudaBuffer::From(logits).data()) + int64_t{first_row} * size;
     device.Check(cuda::DrawTokens(first, rows, size, device_draws, device.drawing.as<cuda::LogitsPiece>(), tokens,
                                   device.stream),
                  "drawing tokens");
   }
-  device.host_tokens.resize(draws.size());
-  const absl::Status status = Copy(tokens, device.host_tokens.data(), token_bytes);
+  const absl::Status status = Synchronize();
   if (!status.ok()) return status;
-  return absl::MakeConstSpan(device.host_tokens);
+  return absl::MakeConstSpan(tokens, draws.size());
 }
 
 int64_t CudaBackend::free_memory_bytes() const { return cuda::FreeDeviceBytes(); }

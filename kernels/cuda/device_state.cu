@@ -13,7 +13,8 @@ namespace {
 constexpr int64_t kStepTableBytes = 16 << 20;
 constexpr int64_t kPartialBytes = 64 << 20;
 constexpr int64_t kTicketBytes = 1 << 20;
-constexpr int32_t kBlocksPerProcessor = 3;  // of decode attention
+constexpr int64_t kHostTokenBytes = 256 << 10;  // more tokens than a kernel's grid has rows
+constexpr int32_t kBlocksPerProcessor = 2;      // of decode attention
 
 }  // namespace
 
@@ -48,6 +49,9 @@ absl::Status DeviceState::Start() {
   tables = std::make_unique<StagedUpload>(*std::move(staged));
   Grow(kPartialBytes, &partials);
   Grow(kTicketBytes, &tickets);
+  absl::StatusOr<CudaMemory> pinned = CudaMemory::Allocate(MemoryKind::kPinnedHost, kHostTokenBytes);
+  if (!pinned.ok()) return pinned.status();
+  host_tokens = *std::move(pinned);
   return std::exchange(status, absl::OkStatus());
 }
 

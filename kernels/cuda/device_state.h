@@ -29,7 +29,7 @@ namespace fermata::kernels::cuda {
 struct DeviceOptions {
   bool batch_invariant = false;
   bool hopper_attention = true;  // prefill by warpgroups' products, where device and shape allow it
-  int32_t pieces_per_place = 4;  // of attention's work for each place on the device: fewer leave much idle at the end
+  int32_t pieces_per_place = 2;  // of attention's work for each place on the device: fewer leave much idle at the end
 };
 
 // The first error is kept until it is taken. One thread at a time.
@@ -88,9 +88,9 @@ class DeviceState {
   std::unique_ptr<KvTransfer> transfer;
   CudaMemory partials;
   CudaMemory tickets;      // of attention's pieces; zeros between kernels
-  CudaMemory drawing;      // pieces of logits, then tokens
+  CudaMemory drawing;      // pieces of logits
   CudaMemory host_result;  // pinned
-  std::vector<int32_t> host_tokens;
+  CudaMemory host_tokens;  // pinned
 
   // Of the step.
   std::vector<KvSegment> segments;

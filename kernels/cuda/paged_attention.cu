@@ -183,80 +183,52 @@ __device__ int64_t PartialOffset(const AttentionInput& input, int32_t place, int
   return ((static_cast<int64_t>(place) * input.kv.kv_head_count + blockIdx.y) * queries + query) * stride;
 }
 
-// The warps have attended to different positions of the same queries: puts their results together, and writes.
+// What this warp has of a piece, for MergePieces().
 template <int kHead>
-__device__ void WriteMerged(const AttentionInput& input, const AttentionItem& item, WarpState<kHead>& state,
-                            float* shared) {
+__device__ void WritePiece(const AttentionInput& input, const AttentionItem& item, int32_t first_query,
+                           const WarpState<kHead>& state) {
   const int lane = threadIdx.x % kWarpSize;
-  float* own = shared + threadIdx.x / kWarpSize * kWarpQueries * kPartialStride<kHead>;
+  const int32_t count = item.query_count * (input.head_count / input.kv.kv_head_count);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float* row = own + (lane / 4 + 8 * r) * kPartialStride<kHead>;
+    const int32_t query = first_query + lane / 4 + 8 * r;
+    if (query >= count) continue;
+    float* partial = input.partials + PartialOffset(input, item.partial, query, kPartialStride<kHead>);
 #pragma unroll
     for (int d = 0; d < kHead / 8; ++d) {
-      row[d * 8 + lane % 4 * 2] = state.output[d][2 * r];
-      row[d * 8 + lane % 4 * 2 + 1] = state.output[d][2 * r + 1];
+      *reinterpret_cast<float2*>(partial + d * 8 + lane % 4 * 2) =
+          make_float2(state.output[d][2 * r], state.output[d][2 * r + 1]);
     }
-    row[kHead] = state.maximum[r];
-    row[kHead + 1] = state.sum[r];
-  }
-  __syncthreads();
-  const int32_t first = blockIdx.z * kWarpQueries;
-  const int32_t group = input.head_count / input.kv.kv_head_count;
-  const int32_t count = min(kWarpQueries, item.query_count * group - first);
-  for (int i = threadIdx.x; i < count * kHead; i += kDecodeWarps * kWarpSize) {
-    const int query = i / kHead;
-    const int column = i % kHead;
-    const float* row = shared + query * kPartialStride<kHead>;
-    constexpr int kWarpStride = kWarpQueries * kPartialStride<kHead>;
-    float maximum = kMinusInfinity;
-    for (int w = 0; w < kDecodeWarps; ++w) maximum = fmaxf(maximum, row[w * kWarpStride + kHead]);
-    float total = 0.0f;
-    float sum = 0.0f;
-    for (int w = 0; w < kDecodeWarps; ++w) {
-      const float factor = maximum == kMinusInfinity ? 0.0f : exp2f(row[w * kWarpStride + kHead] - maximum);
-      total += factor * row[w * kWarpStride + column];
-      sum += factor * row[w * kWarpStride + kHead + 1];
-    }
-    if (item.partial < 0) {
-      const Query place = QueryAt(input, item, first + query);
-      input.output[place.offset + column] = __bfloat16_as_ushort(__float2bfloat16_rn(total / sum));
-      continue;
-    }
-    float* partial = input.partials + PartialOffset(input, item.partial, first + query, kPartialStride<kHead>);
-    partial[column] = total;
-    if (column == 0) {
-      partial[kHead] = maximum;
-      partial[kHead + 1] = sum;
-    }
+    if (lane % 4 != 0) continue;
+    partial[kHead] = state.maximum[r];
+    partial[kHead + 1] = state.sum[r];
   }
 }
 
 // Of the blocks that have written pieces of the same queries, the last puts them together, in their order.
-template <int kHead>
+template <int kHead, int kThreads>
 __device__ void MergePieces(const AttentionInput& input, const AttentionItem& item) {
   __shared__ bool is_last;
   const int32_t place = item.partial - item.partial_index;
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
-    uint32_t* ticket = input.tickets + (place * input.kv.kv_head_count + blockIdx.y) * gridDim.z + blockIdx.z;
+    uint32_t* ticket = input.tickets + place * input.kv.kv_head_count + blockIdx.y;
     is_last = atomicAdd(ticket, 1u) + 1 == static_cast<uint32_t>(item.partial_count);
     if (is_last) *ticket = 0;
   }
   __syncthreads();
   if (!is_last) return;
   __threadfence();
-  const int32_t first = blockIdx.z * kWarpQueries;
-  const int32_t count = min(kWarpQueries, item.query_count * (input.head_count / input.kv.kv_head_count) - first);
+  const int32_t count = item.query_count * (input.head_count / input.kv.kv_head_count);
   AttentionItem whole = item;
   whole.end = item.segment.first_position + item.segment.row_count;
   const int64_t step =
       PartialOffset(input, 1, 0, kPartialStride<kHead>) - PartialOffset(input, 0, 0, kPartialStride<kHead>);
-  for (int i = threadIdx.x; i < count * kHead; i += kDecodeWarps * kWarpSize) {
+  for (int i = threadIdx.x; i < count * kHead; i += kThreads) {
     const int query = i / kHead;
     const int column = i % kHead;
-    const float* partial = input.partials + PartialOffset(input, place, first + query, kPartialStride<kHead>);
+    const float* partial = input.partials + PartialOffset(input, place, query, kPartialStride<kHead>);
     float maximum = kMinusInfinity;
 #pragma unroll 8
     for (int p = 0; p < item.partial_count; ++p) maximum = fmaxf(maximum, __ldcg(partial + p * step + kHead));
@@ -268,25 +240,23 @@ __device__ void MergePieces(const AttentionInput& input, const AttentionItem& it
       total += factor * __ldcg(partial + p * step + column);
       sum += factor * __ldcg(partial + p * step + kHead + 1);
     }
-    const Query to = QueryAt(input, whole, first + query);
+    const Query to = QueryAt(input, whole, query);
     input.output[to.offset + column] = __bfloat16_as_ushort(__float2bfloat16_rn(total / sum));
   }
 }
 
-// A block takes one item and one KV head. kShare: its warps have the same queries and share out each tile's positions;
-// otherwise each has its own queries and takes all positions.
-template <int kHead, int kWarps, bool kShare>
-__global__ void __launch_bounds__(kWarps* kWarpSize, kShare ? 3 : 1)
+// A block takes one item and one KV head; each warp has its own queries and takes all positions. Warps without queries
+// help to bring the tiles.
+template <int kHead, int kWarps>
+__global__ void __launch_bounds__(kWarps* kWarpSize, kWarps == kDecodeWarps ? 2 : 1)
     AttentionKernel(const __grid_constant__ AttentionInput input, float scale) {
   extern __shared__ __align__(16) uint16_t shared[];
   constexpr int kThreads = kWarps * kWarpSize;
-  constexpr int kPositions = kShare ? kAttentionTile / kWarps : kAttentionTile;
   // Tables and what earlier steps have stored are there before the kernel in front is done.
   const AttentionItem item = input.items[blockIdx.x];
   const int warp = threadIdx.x / kWarpSize;
   const int lane = threadIdx.x % kWarpSize;
-  const int32_t first_query = kShare ? blockIdx.z * kWarpQueries : warp * kWarpQueries;
-  if (kShare && blockIdx.z > 0 && first_query >= item.query_count * (input.head_count / input.kv.kv_head_count)) return;
+  const int32_t first_query = warp * kWarpQueries;
   const bool has_queries = first_query < item.query_count * (input.head_count / input.kv.kv_head_count);
   const Query upper = QueryAt(input, item, first_query + lane / 4);
   const Query lower = QueryAt(input, item, first_query + lane / 4 + 8);
@@ -307,61 +277,60 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kShare ? 3 : 1)
     CommitCopies();
     AwaitCopies<1>();
     __syncthreads();
-    const int offset = kShare ? warp * kPositions : 0;
-    if (kShare || has_queries)
-      state.template Attend<kPositions>(shared + stage * 2 * kTileElements<kHead> + offset * kRowStride<kHead>,
-                                        begin + offset, last, scale);
+    if (has_queries) {
+      state.template Attend<kAttentionTile>(shared + stage * 2 * kTileElements<kHead>, begin, last, scale);
+    }
     __syncthreads();
   }
   LetNextBegin();
   AwaitCopies<0>();
   state.FinishSums();
-  if constexpr (kShare) {
-    WriteMerged<kHead>(input, item, state, reinterpret_cast<float*>(shared));
-    if (item.partial >= 0) MergePieces<kHead>(input, item);
-  } else {
-    const int32_t count = item.query_count * (input.head_count / input.kv.kv_head_count);
+  if (item.partial >= 0) {
+    if (has_queries) WritePiece<kHead>(input, item, first_query, state);
+    MergePieces<kHead, kThreads>(input, item);
+    return;
+  }
+  const int32_t count = item.query_count * (input.head_count / input.kv.kv_head_count);
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      if (first_query + lane / 4 + 8 * r >= count) continue;
-      uint16_t* to = input.output + (r == 0 ? upper.offset : lower.offset) + lane % 4 * 2;
-      const float factor = 1.0f / state.sum[r];
+  for (int r = 0; r < 2; ++r) {
+    if (first_query + lane / 4 + 8 * r >= count) continue;
+    uint16_t* to = input.output + (r == 0 ? upper.offset : lower.offset) + lane % 4 * 2;
+    const float factor = 1.0f / state.sum[r];
 #pragma unroll
-      for (int d = 0; d < kHead / 8; ++d) {
-        *reinterpret_cast<uint32_t*>(to + d * 8) =
-            PackBf16(state.output[d][2 * r] * factor, state.output[d][2 * r + 1] * factor);
-      }
+    for (int d = 0; d < kHead / 8; ++d) {
+      *reinterpret_cast<uint32_t*>(to + d * 8) =
+          PackBf16(state.output[d][2 * r] * factor, state.output[d][2 * r + 1] * factor);
     }
   }
 }
 
-template <int kHead, int kWarps, bool kShare>
-int Launch(const AttentionInput& input, int32_t query_tiles, cudaStream_t stream) {
-  const auto kernel = AttentionKernel<kHead, kWarps, kShare>;
+template <int kHead, int kWarps>
+int Launch(const AttentionInput& input, cudaStream_t stream) {
+  const auto kernel = AttentionKernel<kHead, kWarps>;
   static const cudaError_t allowed =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes<kHead>);
   if (allowed != cudaSuccess) return allowed;
-  const dim3 grid(input.item_count, input.kv.kv_head_count, query_tiles);
+  const dim3 grid(input.item_count, input.kv.kv_head_count);
   const float scale = kLog2E / sqrtf(static_cast<float>(kHead));
   return LaunchEarly(kernel, grid, kWarps * kWarpSize, kSharedBytes<kHead>, stream, input, scale);
 }
 
-template <int kWarps, bool kShare>
-int LaunchForHead(const AttentionInput& input, int32_t query_tiles, cudaStream_t stream) {
+template <int kWarps>
+int LaunchForHead(const AttentionInput& input, cudaStream_t stream) {
   if (input.item_count == 0) return cudaSuccess;
   switch (input.kv.head_size) {
     case 16:
-      return Launch<16, kWarps, kShare>(input, query_tiles, stream);
+      return Launch<16, kWarps>(input, stream);
     case 32:
-      return Launch<32, kWarps, kShare>(input, query_tiles, stream);
+      return Launch<32, kWarps>(input, stream);
     case 64:
-      return Launch<64, kWarps, kShare>(input, query_tiles, stream);
+      return Launch<64, kWarps>(input, stream);
     case 80:
-      return Launch<80, kWarps, kShare>(input, query_tiles, stream);
+      return Launch<80, kWarps>(input, stream);
     case 96:
-      return Launch<96, kWarps, kShare>(input, query_tiles, stream);
+      return Launch<96, kWarps>(input, stream);
     case 128:
-      return Launch<128, kWarps, kShare>(input, query_tiles, stream);
+      return Launch<128, kWarps>(input, stream);
     default:
       return cudaErrorInvalidValue;
   }
@@ -381,18 +350,13 @@ int64_t PartialFloats(int32_t head_count, const KvLayer& kv) {
 
 int DecodeAttention(const AttentionInput& input, CUstream_st* stream) {
   const int32_t group = input.head_count / input.kv.kv_head_count;
-  return LaunchForHead<kDecodeWarps, true>(input, (group + kDecodeQueries - 1) / kDecodeQueries, stream);
+  // One warp's queries are enough but for the largest groups.
+  return group <= kDecodeWarps * kWarpQueries ? LaunchForHead<kDecodeWarps>(input, stream)
+                                              : LaunchForHead<kPrefillWarps>(input, stream);
 }
 
 int PrefillAttention(const AttentionInput& input, CUstream_st* stream) {
-  return LaunchForHead<kPrefillWarps, false>(input, 1, stream);
-}
-
-int InvariantDecodeAttention(const AttentionInput& input, CUstream_st* stream) {
-  const int32_t group = input.head_count / input.kv.kv_head_count;
-  // One warp's queries are enough but for the largest groups.
-  return group <= kDecodeWarps * kWarpQueries ? LaunchForHead<kDecodeWarps, false>(input, 1, stream)
-                                              : LaunchForHead<kPrefillWarps, false>(input, 1, stream);
+  return LaunchForHead<kPrefillWarps>(input, stream);
 }
 
 }  // namespace fermata::kernels::cuda

@@ -40,17 +40,16 @@ int64_t PartialFloats(int32_t head_count, const KvLayer& kv);
 // sqrt(head size). The query heads of a group read each key and value once, together. Asynchronous on `stream`; return
 // the launch's cudaError_t (0: launched); no items are no launch.
 //
-// REQUIRES: ServesHeadSize(). For the two of Decode: an item has one query, or its queries times the heads of a group
-// are at most kDecodeQueries; for Prefill at most kPrefillQueries. But for DecodeAttention(), all items are whole:
-// there whichever block finishes a piece last puts all of them together.
+// REQUIRES: ServesHeadSize(). For Decode: an item has one query, or its queries times the heads of a group are at most
+// kDecodeQueries; it may be a piece: whichever block finishes one last puts all of them together. For Prefill: at most
+// kPrefillQueries, and all items are whole.
 //
-// A row's result of PrefillAttention() and of InvariantDecodeAttention() is the same, to the bit, and depends on
-// nothing but its query and its context.
+// For whole items, a row's result of both is the same, to the bit, and depends on nothing but its query and its
+// context.
 //
 // Algorithm: Dao, "FlashAttention-2", 2023; split over length as in Dao et al., "Flash-Decoding", 2023.
 int DecodeAttention(const AttentionInput& input, CUstream_st* stream);
 int PrefillAttention(const AttentionInput& input, CUstream_st* stream);
-int InvariantDecodeAttention(const AttentionInput& input, CUstream_st* stream);
 
 }  // namespace fermata::kernels::cuda
 

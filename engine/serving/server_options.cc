@@ -104,6 +104,23 @@ absl::Status SetLogLevel(const std::string& value, ServerOptions& options) {
   return absl::OkStatus();
 }
 
+std::vector<Flag> CudaFlags() {
+  using O = ServerOptions;
+  return {
+      {"batch_invariant", nullptr, "on CUDA: tokens do not depend on what else is in a step; slower",
+       [](const std::string&, O& o) {
+         o.batch_invariant = true;
+         return absl::OkStatus();
+       }},
+      {"gpu_memory_fraction", "F", "of the GPU's memory, for weights and KV; the rest is for steps; default 0.9",
+       [](const std::string& v, O& o) {
+         const bool is_number = absl::SimpleAtod(v, &o.gpu_memory_fraction);
+         const bool allowed = is_number && o.gpu_memory_fraction > 0 && o.gpu_memory_fraction <= 1;
+         return allowed ? absl::OkStatus() : Bad(v, "a number above 0, at most 1");
+       }},
+  };
+}
+
 std::vector<Flag> BehaviourFlags() {
   using O = ServerOptions;
   return {
@@ -116,17 +133,6 @@ std::vector<Flag> BehaviourFlags() {
        Choice([](O& o) -> bool& { return o.dummy_weights; }, "file", false, "dummy", true)},
       {"backend", "cpu|cuda", "what computes; cuda needs a build with --config=cuda; default cpu",
        Choice([](O& o) -> bool& { return o.cuda; }, "cpu", false, "cuda", true)},
-      {"batch_invariant", nullptr, "on CUDA: tokens do not depend on what else is in a step; slower",
-       [](const std::string&, O& o) {
-         o.batch_invariant = true;
-         return absl::OkStatus();
-       }},
-      {"gpu_memory_fraction", "F", "of the GPU's memory, for weights and KV; the rest is for steps; default 0.9",
-       [](const std::string& v, O& o) {
-         const bool is_number = absl::SimpleAtod(v, &o.gpu_memory_fraction);
-         const bool allowed = is_number && o.gpu_memory_fraction > 0 && o.gpu_memory_fraction <= 1;
-         return allowed ? absl::OkStatus() : Bad(v, "a number above 0, at most 1");
-       }},
       {"cpu_kernels", "fast|exact", "exact: float32 throughout, the reference; default fast",
        Choice([](O& o) -> bool& { return o.exact_cpu_kernels; }, "fast", false, "exact", true)},
       {"data_address", "HOST:PORT", "of the data plane; port 0 picks a free one; default 127.0.0.1:50051",
@@ -215,6 +221,7 @@ std::vector<Flag> LimitFlags() {
 
 std::vector<Flag> AllFlags() {
   std::vector<Flag> flags = BehaviourFlags();
+  for (Flag& flag : CudaFlags()) flags.push_back(std::move(flag));
   for (Flag& flag : LimitFlags()) flags.push_back(std::move(flag));
   return flags;
 }

@@ -17,7 +17,7 @@ struct AttentionLimits {
   int32_t tile = 64;              // positions
   int32_t resident_blocks = 1;    // blocks of threads that are on the device together
   bool whole = false;             // decode items are not cut
-  int32_t pieces_per_place = 2;   // of the decode items: with fewer, the last ones leave much of the device idle
+  int32_t pieces_per_place = 1;   // of the decode items
 };
 
 struct AttentionPlan {

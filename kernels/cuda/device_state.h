@@ -29,7 +29,8 @@ namespace fermata::kernels::cuda {
 struct DeviceOptions {
   bool batch_invariant = false;
   bool hopper_attention = true;  // prefill by warpgroups' products, where device and shape allow it
-  int32_t pieces_per_place = 2;  // of attention's work for each place on the device: fewer leave much idle at the end
+  int32_t pieces_per_place = 1;  // of attention's work for each place on the device; more pieces cost more in being put
+                                 // together than they gain
 };
 
 // The first error is kept until it is taken. One thread at a time.

@@ -36,7 +36,7 @@ ABSL_FLAG(std::string, shape, "llama-8b", "llama-8b or tiny");
 ABSL_FLAG(std::string, backend, "cuda", "cuda or cpu");
 ABSL_FLAG(bool, batch_invariant, false, "the back end's batch-invariant mode");
 ABSL_FLAG(bool, hopper_attention, true, "prefill by Hopper's own means");
-ABSL_FLAG(int32_t, pieces_per_place, 2, "how finely attention of few queries is cut");
+ABSL_FLAG(int32_t, pieces_per_place, 1, "how finely attention of few queries is cut");
 ABSL_FLAG(bool, tune, true, "have products measured before");
 ABSL_FLAG(bool, products, true, "measure the products alone, too");
 ABSL_FLAG(int32_t, rounds, 21, "how often each is measured");

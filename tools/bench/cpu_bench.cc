@@ -1,10 +1,10 @@
 // Measures the forward pass on the CPU, through the engine's ModelRunner but without an engine: prefill of one prompt,
-// and decoding of 1, 8 and 32 streams at once.
+// decoding of 1, 8 and 32 streams at once, and, with --depth, of one stream with a long context.
 //
 //   bazel run --config=opt //tools/bench:cpu_bench -- --model=/path/to/model.gguf --threads=2
 //
 // Prints one JSON object a line: tokens per second, as the median and the best of --rounds rounds. `weight_gb_per_s` is
-// how fast the model's file would have to be read, once a step; the first line says what this machine's memory gives.
+// how fast the model's file would have to be read, once a step; cpu_ceilings says what this machine's memory gives.
 
 #include <algorithm>
 #include <chrono>
@@ -14,7 +14,6 @@
 #include <memory>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -31,6 +30,7 @@ ABSL_FLAG(std::string, kernels, "fast", "fast or exact");
 ABSL_FLAG(std::string, instructions, "", "plain, avx2 or avx512-vnni; empty: the best that there is");
 ABSL_FLAG(int32_t, prompt, 128, "tokens of context before decoding is timed");
 ABSL_FLAG(int32_t, output, 64, "tokens decoded by each stream");
+ABSL_FLAG(int32_t, depth, 0, "tokens of context of one more decoding stream; 0: none");
 ABSL_FLAG(int32_t, prefill, 512, "tokens of the prompt whose prefill is timed");
 ABSL_FLAG(int32_t, rounds, 3, "how often each is measured");
 
@@ -39,6 +39,7 @@ namespace {
 
 constexpr int32_t kBlockTokens = 16;
 constexpr int32_t kMaxStreams = 32;
+constexpr int32_t kStepTokens = 512;
 
 struct Stream {
   std::vector<TokenId> context;
@@ -49,31 +50,40 @@ struct Stream {
 // A model, and streams that go through it together.
 class Bench {
  public:
-  static absl::StatusOr<Bench> Create(const ModelOptions& options, int32_t stream_tokens) {
+  // Room for kMaxStreams of `stream_tokens`, or for one of `depth_tokens`.
+  static absl::StatusOr<Bench> Create(const ModelOptions& options, int32_t stream_tokens, int32_t depth_tokens) {
     absl::StatusOr<LoadedModel> model = LoadModel(options);
     if (!model.ok()) return model.status();
-    const int32_t blocks = stream_tokens / kBlockTokens + 1;
+    if (std::max(stream_tokens, depth_tokens) > model->info.context_length) {
+      return absl::InvalidArgumentError(absl::StrCat("the model's context is ", model->info.context_length, " tokens"));
+    }
+    const int32_t blocks = std::max(kMaxStreams * (stream_tokens / kBlockTokens + 1), depth_tokens / kBlockTokens + 1);
     absl::StatusOr<std::unique_ptr<ModelRunner>> runner =
-        model->make_runner(kMaxStreams * blocks, kBlockTokens, /*max_step_tokens=*/512, kMaxStreams);
+        model->make_runner(blocks, kBlockTokens, kStepTokens, kMaxStreams);
     if (!runner.ok()) return runner.status();
-    return Bench(*std::move(model), *std::move(runner), blocks);
+    return Bench(*std::move(model), *std::move(runner));
   }
 
-  // Streams with made-up prompts, nothing of them computed.
-  std::vector<Stream> Begin(int32_t count, int32_t prompt_tokens) const {
+  // Streams with made-up prompts, nothing of them computed, and room for `output_tokens` more.
+  std::vector<Stream> Begin(int32_t count, int32_t prompt_tokens, int32_t output_tokens) const {
+    const int32_t blocks = (prompt_tokens + output_tokens) / kBlockTokens + 1;
     std::vector<Stream> streams(count);
     int32_t block = 0;
     for (int32_t s = 0; s < count; ++s) {
       for (int32_t i = 0; i < prompt_tokens; ++i) {
         streams[s].context.push_back(TokenId{static_cast<int32_t>((i * 7919LL + s * 104729LL) % vocabulary_size())});
       }
-      for (int32_t i = 0; i < blocks_per_stream_; ++i) streams[s].blocks.push_back(BlockId{block++});
+      for (int32_t i = 0; i < blocks; ++i) streams[s].blocks.push_back(BlockId{block++});
     }
     return streams;
   }
 
-  // One step: all that each stream has not computed yet.
+  // All that each stream has not computed yet, and a token after it: in one step, or for one stream alone in as many
+  // as it takes.
   absl::Status Step(std::vector<Stream>& streams) {
+    while (streams.size() == 1 && streams[0].context.size() - streams[0].computed > kStepTokens) {
+      if (const absl::Status status = Part(streams[0]); !status.ok()) return status;
+    }
     std::vector<BatchSlice> slices;
     for (Stream& stream : streams) {
       const int32_t size = static_cast<int32_t>(stream.context.size());
@@ -96,16 +106,26 @@ class Bench {
   }
 
  private:
-  Bench(LoadedModel model, std::unique_ptr<ModelRunner> runner, int32_t blocks_per_stream)
-      : model_(std::move(model)), runner_(std::move(runner)), blocks_per_stream_(blocks_per_stream) {
+  Bench(LoadedModel model, std::unique_ptr<ModelRunner> runner) : model_(std::move(model)), runner_(std::move(runner)) {
     sampling_.temperature = 0;
+  }
+
+  // The next kStepTokens of a prompt.
+  absl::Status Part(Stream& stream) {
+    const BatchSlice slice = {.context = stream.context,
+                              .prompt_token_count = static_cast<int32_t>(stream.context.size()),
+                              .first_position = stream.computed,
+                              .token_count = kStepTokens,
+                              .blocks = stream.blocks,
+                              .sampling = &sampling_};
+    stream.computed += kStepTokens;
+    return runner_->Run({.step = ++step_, .slices = absl::MakeConstSpan(&slice, 1)}, &output_);
   }
 
   int32_t vocabulary_size() const { return model_.info.vocabulary_size; }
 
   LoadedModel model_;
   std::unique_ptr<ModelRunner> runner_;
-  int32_t blocks_per_stream_;
   SamplingParams sampling_;
   StepOutput output_;
   int64_t step_ = 0;
@@ -115,48 +135,25 @@ double Seconds(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// Bytes per second of reading memory that no cache holds, with all threads: the ceiling of decoding.
-double ReadBandwidth(int32_t threads) {
-  constexpr int64_t kWordsPerThread = 16 << 20;
-  std::vector<std::vector<uint64_t>> parts(threads, std::vector<uint64_t>(kWordsPerThread, 1));
-  std::vector<uint64_t> sums(threads);
-  double best = 0;
-  for (int round = 0; round < 5; ++round) {
-    const auto begin = std::chrono::steady_clock::now();
-    std::vector<std::thread> readers;
-    for (int32_t t = 0; t < threads; ++t) {
-      readers.emplace_back([&, t] {
-        uint64_t lanes[32] = {};
-        for (int64_t i = 0; i < kWordsPerThread; i += 32) {
-          for (int lane = 0; lane < 32; ++lane) lanes[lane] += parts[t][i + lane];
-        }
-        for (const uint64_t lane : lanes) sums[t] += lane;
-      });
-    }
-    for (std::thread& reader : readers) reader.join();
-    best = std::max(best, static_cast<double>(threads * kWordsPerThread * sizeof(uint64_t)) / Seconds(begin));
-  }
-  return sums[0] == 0 ? 0 : best;  // used, so that the reading is not left out
-}
-
-void Print(const char* what, int32_t streams, std::vector<double> rates, double bytes_per_token) {
+void Print(const char* what, int32_t streams, int32_t context, std::vector<double> rates, double bytes_per_token) {
   std::sort(rates.begin(), rates.end());
   const double median = rates[rates.size() / 2];
   absl::PrintF(
-      "{\"bench\":\"%s\",\"streams\":%d,\"tokens_per_s\":%.1f,\"best_tokens_per_s\":%.1f,\"weight_gb_per_s\":%.1f}\n",
-      what, streams, median, rates.back(), median * bytes_per_token / 1e9);
+      "{\"bench\":\"%s\",\"streams\":%d,\"context\":%d,\"tokens_per_s\":%.1f,\"best_tokens_per_s\":%.1f,"
+      "\"weight_gb_per_s\":%.1f}\n",
+      what, streams, context, median, rates.back(), median * bytes_per_token / 1e9);
   std::fflush(stdout);
 }
 
 absl::Status MeasurePrefill(Bench& bench, int32_t tokens, int32_t rounds, double weight_bytes) {
   std::vector<double> rates;
   for (int32_t round = 0; round < rounds; ++round) {
-    std::vector<Stream> streams = bench.Begin(1, tokens);
+    std::vector<Stream> streams = bench.Begin(1, tokens, 1);
     const auto begin = std::chrono::steady_clock::now();
     if (const absl::Status status = bench.Step(streams); !status.ok()) return status;
     rates.push_back(tokens / Seconds(begin));
   }
-  Print("prefill", 1, std::move(rates), weight_bytes / tokens);
+  Print("prefill", 1, tokens, std::move(rates), weight_bytes / tokens);
   return absl::OkStatus();
 }
 
@@ -164,7 +161,7 @@ absl::Status MeasureDecode(Bench& bench, int32_t stream_count, int32_t prompt, i
                            double weight_bytes) {
   std::vector<double> rates;
   for (int32_t round = 0; round < rounds; ++round) {
-    std::vector<Stream> streams = bench.Begin(stream_count, prompt);
+    std::vector<Stream> streams = bench.Begin(stream_count, prompt, output);
     for (Stream& stream : streams) {
       // Prompts one by one: together they could exceed a step.
       std::vector<Stream> alone = {std::move(stream)};
@@ -177,7 +174,7 @@ absl::Status MeasureDecode(Bench& bench, int32_t stream_count, int32_t prompt, i
     }
     rates.push_back(static_cast<double>(stream_count) * output / Seconds(begin));
   }
-  Print("decode", stream_count, std::move(rates), weight_bytes / stream_count);
+  Print("decode", stream_count, prompt, std::move(rates), weight_bytes / stream_count);
   return absl::OkStatus();
 }
 
@@ -186,26 +183,24 @@ absl::Status Measure(const ModelOptions& options) {
   const int32_t prefill = absl::GetFlag(FLAGS_prefill);
   const int32_t output = absl::GetFlag(FLAGS_output);
   const int32_t rounds = absl::GetFlag(FLAGS_rounds);
-  if (prompt < 1 || prompt > 512 || prefill < 1 || prefill > 512 || output < 1 || rounds < 1) {
-    return absl::InvalidArgumentError("--prompt and --prefill are 1 to 512, --output and --rounds at least 1");
+  const int32_t depth = absl::GetFlag(FLAGS_depth);
+  if (prompt < 1 || prefill < 1 || prefill > kStepTokens || output < 1 || depth < 0 || rounds < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--prompt, --output and --rounds are at least 1, --prefill is 1 to ",
+                                                   kStepTokens, ", --depth at least 0"));
   }
   const auto begin = std::chrono::steady_clock::now();
-  absl::StatusOr<Bench> bench = Bench::Create(options, std::max(prefill, prompt + output) + 1);
+  absl::StatusOr<Bench> bench = Bench::Create(options, std::max(prefill, prompt + output) + 1, depth + output + 1);
   if (!bench.ok()) return bench.status();
-  const double load_seconds = Seconds(begin);
+  absl::PrintF("{\"bench\":\"load\",\"load_s\":%.2f}\n", Seconds(begin));
+  std::fflush(stdout);
   std::error_code error;
   const double weight_bytes = static_cast<double>(std::filesystem::file_size(options.path, error));
-  const int32_t threads =
-      options.threads > 0 ? options.threads : std::max<int32_t>(1, std::thread::hardware_concurrency());
-  absl::PrintF("{\"bench\":\"machine\",\"threads\":%d,\"read_gb_per_s\":%.1f,\"load_s\":%.2f}\n", threads,
-               ReadBandwidth(threads) / 1e9, load_seconds);
-  std::fflush(stdout);
   if (const absl::Status status = MeasurePrefill(*bench, prefill, rounds, weight_bytes); !status.ok()) return status;
   for (const int32_t streams : {1, 8, kMaxStreams}) {
     const absl::Status status = MeasureDecode(*bench, streams, prompt, output, rounds, weight_bytes);
     if (!status.ok()) return status;
   }
-  return absl::OkStatus();
+  return depth > 0 ? MeasureDecode(*bench, 1, depth, output, rounds, weight_bytes) : absl::OkStatus();
 }
 
 }  // namespace

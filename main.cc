@@ -146,7 +146,8 @@ int Serve(ServerOptions options) {
                  .device = options.cuda ? Device::kCuda : Device::kCpu,
                  .batch_invariant = options.batch_invariant,
                  .threads = options.threads,
-                 .cpu_kernels = options.exact_cpu_kernels ? CpuKernels::kExact : CpuKernels::kFast});
+                 .cpu_kernels = options.exact_cpu_kernels ? CpuKernels::kExact : CpuKernels::kFast,
+                 .cpu_instructions = options.cpu_instructions});
   if (!model.ok()) return Fail(model.status(), kExitError);
   const MonotonicClock clock;
   absl::StatusOr<std::unique_ptr<ModelRunner>> runner = FitEngine(*model, clock, options);

@@ -135,6 +135,12 @@ std::vector<Flag> BehaviourFlags() {
        Choice([](O& o) -> bool& { return o.cuda; }, "cpu", false, "cuda", true)},
       {"cpu_kernels", "fast|exact", "exact: float32 throughout, the reference; default fast",
        Choice([](O& o) -> bool& { return o.exact_cpu_kernels; }, "fast", false, "exact", true)},
+      {"cpu_instructions", "NAME",
+       "of the fast kernels, for measurements: plain, avx2 or avx512-vnni; default the best",
+       [](const std::string& v, O& o) {
+         o.cpu_instructions = v;
+         return absl::OkStatus();
+       }},
       {"data_address", "HOST:PORT", "of the data plane; port 0 picks a free one; default 127.0.0.1:50051",
        [](const std::string& v, O& o) {
          o.data_address = v;

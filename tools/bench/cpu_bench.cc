@@ -20,6 +20,7 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/model/load_model.h"
@@ -30,8 +31,9 @@ ABSL_FLAG(std::string, kernels, "fast", "fast or exact");
 ABSL_FLAG(std::string, instructions, "", "plain, avx2 or avx512-vnni; empty: the best that there is");
 ABSL_FLAG(int32_t, prompt, 128, "tokens of context before decoding is timed");
 ABSL_FLAG(int32_t, output, 64, "tokens decoded by each stream");
+ABSL_FLAG(std::vector<std::string>, streams, std::vector<std::string>({"1", "8", "32"}), "streams decoded at once");
 ABSL_FLAG(int32_t, depth, 0, "tokens of context of one more decoding stream; 0: none");
-ABSL_FLAG(int32_t, prefill, 512, "tokens of the prompt whose prefill is timed");
+ABSL_FLAG(int32_t, prefill, 512, "tokens of the prompt whose prefill is timed; 0: none");
 ABSL_FLAG(int32_t, rounds, 3, "how often each is measured");
 
 namespace fermata {
@@ -146,6 +148,7 @@ void Print(const char* what, int32_t streams, int32_t context, std::vector<doubl
 }
 
 absl::Status MeasurePrefill(Bench& bench, int32_t tokens, int32_t rounds, double weight_bytes) {
+  if (tokens == 0) return absl::OkStatus();
   std::vector<double> rates;
   for (int32_t round = 0; round < rounds; ++round) {
     std::vector<Stream> streams = bench.Begin(1, tokens, 1);
@@ -184,8 +187,8 @@ absl::Status Measure(const ModelOptions& options) {
   const int32_t output = absl::GetFlag(FLAGS_output);
   const int32_t rounds = absl::GetFlag(FLAGS_rounds);
   const int32_t depth = absl::GetFlag(FLAGS_depth);
-  if (prompt < 1 || prefill < 1 || prefill > kStepTokens || output < 1 || depth < 0 || rounds < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("--prompt, --output and --rounds are at least 1, --prefill is 1 to ",
+  if (prompt < 1 || prefill < 0 || prefill > kStepTokens || output < 1 || depth < 0 || rounds < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--prompt, --output and --rounds are at least 1, --prefill is 0 to ",
                                                    kStepTokens, ", --depth at least 0"));
   }
   const auto begin = std::chrono::steady_clock::now();
@@ -196,7 +199,11 @@ absl::Status Measure(const ModelOptions& options) {
   std::error_code error;
   const double weight_bytes = static_cast<double>(std::filesystem::file_size(options.path, error));
   if (const absl::Status status = MeasurePrefill(*bench, prefill, rounds, weight_bytes); !status.ok()) return status;
-  for (const int32_t streams : {1, 8, kMaxStreams}) {
+  for (const std::string& word : absl::GetFlag(FLAGS_streams)) {
+    int32_t streams = 0;
+    if (!absl::SimpleAtoi(word, &streams) || streams < 1 || streams > kMaxStreams) {
+      return absl::InvalidArgumentError(absl::StrCat("--streams has \"", word, "\"; allowed is 1 to ", kMaxStreams));
+    }
     const absl::Status status = MeasureDecode(*bench, streams, prompt, output, rounds, weight_bytes);
     if (!status.ok()) return status;
   }

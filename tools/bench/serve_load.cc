@@ -79,7 +79,8 @@ double Percentile(std::vector<double> values, double share) {
   return values[std::min(values.size() - 1, static_cast<size_t>(share * static_cast<double>(values.size())))];
 }
 
-void Print(const std::vector<Arrivals>& streams) {
+// False: no moment had them all.
+bool Print(const std::vector<Arrivals>& streams) {
   double from = 0;
   double to = streams[0].tokens.back();
   std::vector<double> first_token_ms;
@@ -92,6 +93,7 @@ void Print(const std::vector<Arrivals>& streams) {
       between_ms.push_back(1e3 * (stream.tokens[i] - stream.tokens[i - 1]));
     }
   }
+  if (to <= from) return false;
   int64_t tokens = 0;
   for (const Arrivals& stream : streams) {
     tokens +=
@@ -100,9 +102,9 @@ void Print(const std::vector<Arrivals>& streams) {
   absl::PrintF(
       "{\"bench\":\"serve\",\"clients\":%d,\"tokens_per_s\":%.1f,\"seconds\":%.2f,\"first_token_ms_p50\":%.1f,"
       "\"first_token_ms_max\":%.1f,\"between_tokens_ms_p50\":%.2f,\"between_tokens_ms_p99\":%.2f}\n",
-      streams.size(), to > from ? static_cast<double>(tokens) / (to - from) : 0.0, to - from,
-      Percentile(first_token_ms, 0.5), Percentile(first_token_ms, 1), Percentile(between_ms, 0.5),
-      Percentile(between_ms, 0.99));
+      streams.size(), static_cast<double>(tokens) / (to - from), to - from, Percentile(first_token_ms, 0.5),
+      Percentile(first_token_ms, 1), Percentile(between_ms, 0.5), Percentile(between_ms, 0.99));
+  return true;
 }
 
 int Run() {
@@ -126,8 +128,9 @@ int Run() {
     absl::FPrintF(stderr, "serve_load: %s\n", stream.error);
     return 1;
   }
-  Print(streams);
-  return 0;
+  if (Print(streams)) return 0;
+  absl::FPrintF(stderr, "serve_load: the first stream ended before the last began: raise --output\n");
+  return 1;
 }
 
 }  // namespace

@@ -75,6 +75,6 @@ def measure(programs, model, threads, depth, prefix=()):
     bench = [programs / "llama-bench", "-m", model, "-t", threads, "-r", 1, "-o", "jsonl"]
     lines = _run(prefix, [*bench, "-p", 512, "-n", 0])
     lines += _run(prefix, [*bench, "-p", 0, "-n", 64, "-d", f"128,{depth}"])
-    lines += _run(prefix, [programs / "llama-batched-bench", "-m", model, "-t", threads, "-c", 8192, "-b", 2048, "-ub", 512,
-                   "-npp", 128, "-ntg", 64, "-npl", "8,32", "--output-format", "jsonl"])
+    lines += _run(prefix, [programs / "llama-batched-bench", "-m", model, "-t", threads, "-c", 8192, "-b", 2048,
+                           "-ub", 512, "-npp", 128, "-ntg", 64, "-npl", "8,32", "--output-format", "jsonl"])
     return parse(lines)

@@ -19,8 +19,8 @@ CLIENTS = (8, 32)
 
 def bench(prefix, name, *arguments):
     """The objects that one of our benchmarks prints."""
-    done = subprocess.run([*prefix, ROOT / "bazel-bin/tools/bench" / name, *arguments], check=True, stdout=subprocess.PIPE,
-                          text=True)
+    done = subprocess.run([*prefix, ROOT / "bazel-bin/tools/bench" / name, *arguments], check=True,
+                          stdout=subprocess.PIPE, text=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -44,7 +44,8 @@ def measure(options):
     ours, theirs, loads, starts = [], [], [], []
     for _ in range(options.rounds):
         if options.serve_only:
-            lines = bench(options.prefix, "cpu_bench", *common, "--prefill=0", f"--streams={','.join(map(str, CLIENTS))}")
+            streams = ",".join(map(str, CLIENTS))
+            lines = bench(options.prefix, "cpu_bench", *common, "--prefill=0", f"--streams={streams}")
         else:
             lines = bench(options.prefix, "cpu_bench", *common, f"--depth={DEPTH}")
         ours.append(cpu_report.fermata_rates(lines, DEPTH))
@@ -83,7 +84,7 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=int, default=64, help="tokens that each of Fermata's streams decodes")
+    parser.add_argument("--output", type=int, default=128, help="tokens that each of Fermata's streams decodes")
     parser.add_argument("--instructions", choices=sorted(cpu_llama.BUILDS), default=best)
     parser.add_argument("--prefix", type=str.split, default=[], help="runs each program by this command, e.g. taskset")
     parser.add_argument("--serve_only", action="store_true", help="clients over gRPC and the start, without llama.cpp")

@@ -3,6 +3,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/model/mapped_file.h"
 
 namespace fermata {
 
@@ -17,6 +18,8 @@ absl::StatusOr<HostTensor> GgufWeights::Take(absl::string_view name, const std::
                                                    absl::StrJoin(wanted, ", "), "]"));
   }
   taken_.insert(std::string(name));
+  if (last_ != nullptr) MappedFile::Release(last_->data);
+  last_ = tensor;
   return HostTensor{.type = tensor->type, .shape = shape, .data = tensor->data.data(), .owner = nullptr};
 }
 

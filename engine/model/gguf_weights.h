@@ -13,7 +13,9 @@
 
 namespace fermata {
 
-// Tensors are the file's own memory.
+// Tensors are the file's own memory. When the next one is taken, the last one's pages are given back: a back end that
+// has made its own copy needs them no more, so that file and copies are not in memory together; one that reads on in
+// the file gets them back from the system's cache.
 class GgufWeights : public WeightSource {
  public:
   // `file` must outlive this and all that is made of the tensors.
@@ -27,6 +29,7 @@ class GgufWeights : public WeightSource {
  private:
   const GgufFile& file_;
   absl::flat_hash_set<std::string> taken_;
+  const GgufTensor* last_ = nullptr;  // the one taken last
 };
 
 }  // namespace fermata

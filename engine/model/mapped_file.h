@@ -26,6 +26,10 @@ class MappedFile {
   // Valid as long as this.
   absl::Span<const uint8_t> bytes() const { return {data_, size_}; }
 
+  // Gives back the memory of `part`, which will hardly be read again; reading it is still right, and brings it back.
+  // REQUIRES: `part` lies in the bytes() of a mapped file.
+  static void Release(absl::Span<const uint8_t> part);
+
  private:
   MappedFile(const uint8_t* data, size_t size) : data_(data), size_(size) {}
 

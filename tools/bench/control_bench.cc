@@ -45,8 +45,7 @@ using State = v1::Generation;
 constexpr int32_t kForever = 50000;
 constexpr int kVerbClients = 16;
 
-// How long the engine took from the end of one run of the model to the begin of the next. Written by the engine's
-// thread, read by the main one.
+// How long the engine took from the end of each run of the model to the begin of the next. Any thread.
 class Gaps {
  public:
   void Add(absl::Duration gap) {
@@ -337,12 +336,15 @@ void MeasureChurn() {
   const double quiet = Throughput(bench, [] { absl::SleepFor(absl::Milliseconds(20)); });
   const std::vector<double> quiet_gaps_us = bench.gaps().Take();
   int32_t n = 0;
+  const absl::Time begin = absl::Now();
   const double churned = Throughput(bench, [&] {
-    // One pause and one continue every 20 ms.
-    bench.Preempt(absl::StrCat("g", (n + slots) % (2 * slots)));
-    bench.Continue(absl::StrCat("g", n % (2 * slots)));
+    // One pause and one continue every 20 ms, at one boundary: else a slot would be empty for the step between them.
+    v1::ApplyRequest swap;
+    swap.add_operations()->mutable_preempt()->add_generation_ids(absl::StrCat("g", (n + slots) % (2 * slots)));
+    swap.add_operations()->mutable_resume()->add_generation_ids(absl::StrCat("g", n % (2 * slots)));
+    bench.Do(&v1::ControlService::Stub::Apply, swap);
     ++n;
-    absl::SleepFor(absl::Milliseconds(20) - absl::Milliseconds(1));
+    absl::SleepFor(begin + n * absl::Milliseconds(20) - absl::Now());
   });
   const std::vector<double> gaps_us = bench.gaps().Take();
   absl::PrintF(

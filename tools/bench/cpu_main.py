@@ -15,6 +15,7 @@ from tools.bench.serve_server import ROOT, Server
 
 DEPTH = 4000
 CLIENTS = (8, 32)
+STEP_TOKENS = 512  # as in cpu_bench, and not what the server finds at its start, for which a busy moment is enough
 
 
 def bench(prefix, name, *arguments):
@@ -51,6 +52,7 @@ def measure(options):
         ours.append(cpu_report.fermata_rates(lines, DEPTH))
         with Server(options.model, options.threads, options.instructions) as server:
             starts.append((server.start_s, server.peak_bytes()))
+        with Server(options.model, options.threads, options.instructions, [f"--step_tokens={STEP_TOKENS}"]) as server:
             loads += [server.load(clients, options.output, options.prefix) for clients in CLIENTS]
         if programs is not None:
             theirs.append(cpu_llama.measure(programs, options.model, options.threads, DEPTH,

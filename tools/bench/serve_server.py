@@ -12,9 +12,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 class Server:
     """Runs bazel-bin/fermata on ports of its own choice while the `with` lasts. `start_s`: until it was ready."""
 
-    def __init__(self, model, threads, instructions=""):
+    def __init__(self, model, threads, instructions="", flags=()):
         command = [ROOT / "bazel-bin/fermata", f"--model={model}", f"--threads={threads}", "--data_address=127.0.0.1:0",
-                   "--control_address=127.0.0.1:0", "--log_level=error"]
+                   "--control_address=127.0.0.1:0", "--log_level=error", *flags]
         if instructions:
             command.append(f"--cpu_instructions={instructions}")
         begin = time.monotonic()

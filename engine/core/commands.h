@@ -244,7 +244,7 @@ struct KvPoolInfo {
   int64_t block_count = 0;
   int64_t free_count = 0;
   int64_t cached_count = 0;   // held by the prefix cache alone; given up when somebody needs the room
-  int64_t running_count = 0;  // held by RUNNING, those reserved included; the others likewise
+  int64_t running_count = 0;  // held by RUNNING; the others likewise
   int64_t preempted_count = 0;
   int64_t paused_count = 0;
   int64_t moving_count = 0;  // of generations that have ended: free when the copy under way is done

@@ -36,6 +36,7 @@ class Engine::Impl {
     FireTimers(now);
     ladder_.Plan();
     BreakStandstill();
+    is_settled_ = true;
     commands_.AnswerSnapshots();
     Forget(now);
   }
@@ -44,6 +45,7 @@ class Engine::Impl {
     FERMATA_CHECK(prepared_ == nullptr);
     state_.journal.SetNow(now);
     // Asked first, so that an engine whose every block is held back does not even look at who waits.
+    FERMATA_CHECK(is_settled_);
     if (!scheduler_.HasWork()) return nullptr;
     prepared_ = &scheduler_.PrepareStep();
     FERMATA_CHECK(!prepared_->slices.empty());
@@ -52,6 +54,7 @@ class Engine::Impl {
 
   void Complete(absl::Time now, const absl::Status& status, const StepOutput& output) {
     FERMATA_CHECK(prepared_ != nullptr);
+    is_settled_ = false;
     state_.journal.SetNow(now);
     state_.journal.CompleteStep();
     results_.Apply(*std::exchange(prepared_, nullptr), scheduler_.batch_generations(), status, output);
@@ -68,25 +71,36 @@ class Engine::Impl {
   Report TakeReport() { return state_.journal.Take(); }
 
   const EngineState& state() const { return state_; }
-  const Scheduler& scheduler() const { return scheduler_; }
+  // What has run gets its blocks at the next boundary.
+  bool HasWork() { return (!is_settled_ && !state_.running.empty()) || scheduler_.HasWork(); }
   bool step_is_prepared() const { return prepared_ != nullptr; }
 
  private:
-  // Generations that were given more to do hold blocks while they wait for others. Where that keeps everybody waiting,
-  // the least urgent of them gives way: the head of the order always makes progress.
+  // Where everybody lacks blocks that others hold, the least urgent gives way: the head of the order makes progress.
   void BreakStandstill() {
-    // What is on its way may change that.
-    while (state_.moves.empty() && !scheduler_.HasWork()) {
-      Generation* victim = scheduler_.LeastUrgentWaitingHolder();
+    // What is on its way may change that, and so may another try to write to the disk.
+    while (state_.moves.empty() && state_.disk_retry_time <= state_.journal.now()) {
+      Generation* victim = scheduler_.StandstillVictim();
       if (victim == nullptr) return;
-      life_cycle_.Finish(
-          *victim, FinishReason::kError, Cause::kError,
-          absl::StrCat("it waits for more KV blocks, and so does everybody else: the device pool "
-                       "(--kv_bytes) has ",
-                       state_.pool.block_count(), ", the host's (--kv_host_bytes) ", state_.host_pool.block_count(),
-                       ", the disk (--kv_disk_bytes) ", state_.options.disk_block_count));
+      if (state_.options.allow_recompute) {
+        life_cycle_.Drop(*victim);
+      } else {
+        life_cycle_.Finish(*victim, FinishReason::kError, Cause::kError, OutOfBlocks(*victim));
+      }
       ladder_.Plan();
     }
+  }
+
+  std::string OutOfBlocks(const Generation& generation) const {
+    std::string message = absl::StrCat(
+        "it gives its KV blocks to a more urgent one, for no tier has room for them: the device pool (--kv_bytes) has ",
+        state_.pool.block_count(), ", the host's (--kv_host_bytes) ", state_.host_pool.block_count(),
+        ", the disk (--kv_disk_bytes) ", state_.options.disk_block_count);
+    if (generation.class_index < static_cast<int32_t>(state_.options.classes.size())) {
+      const TrafficClass& own = state_.options.classes[generation.class_index];
+      absl::StrAppend(&message, "; --class=", own.name, " allows max_kv_blocks=", own.max_kv_blocks);
+    }
+    return absl::StrCat(message, "; with --allow_recompute it would be computed again instead");
   }
 
   // In order of time, those of generations and of sessions alike.
@@ -141,6 +155,7 @@ class Engine::Impl {
   CommandProcessor commands_;
   StepResults results_;
   const Batch* prepared_ = nullptr;  // the step being run
+  bool is_settled_ = false;          // a boundary came after the last step
   StepOutput output_;                // of RunStep(); kept for its memory
 };
 
@@ -169,7 +184,7 @@ Report Engine::Step(absl::Time now, std::vector<Command> commands, ModelRunner& 
   return impl_->TakeReport();
 }
 
-bool Engine::HasWork() const { return impl_->scheduler().HasWork(); }
+bool Engine::HasWork() const { return impl_->HasWork(); }
 
 absl::Time Engine::NextTimer() const {
   const EngineState& state = impl_->state();

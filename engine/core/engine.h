@@ -44,7 +44,8 @@ class Engine {
   Report Boundary(absl::Time now, std::vector<Command> commands);
 
   // Decides who runs in the next step and returns its batch; nullptr if there is nothing to run. The batch is valid
-  // until Complete(), which must follow. State changes made here (admission, displacement) are in Complete()'s report.
+  // until Complete(), which must follow. REQUIRES: a Boundary() since the last Complete(). State changes made here
+  // (admission, displacement) are in Complete()'s report.
   const Batch* Prepare(absl::Time now);
 
   // Takes the results of the prepared batch. `status` not OK: every generation in the batch ends with ERROR.

@@ -46,6 +46,10 @@ struct EngineOptions {
   SchedulePolicy policy = SchedulePolicy::kPriority;
   Displacement displacement = Displacement::kRunning;
   PrefixSharing prefix_sharing = PrefixSharing::kOff;
+  // Whether KV may be dropped, and computed again later, where blocks run out and no tier has room for it. Else a
+  // generation ends with ERROR for it. What is PAUSED is never dropped.
+  bool allow_recompute = false;
+
   absl::Duration disconnect_lease = absl::Minutes(10);  // how long a pause by disconnect waits for a reader
   std::vector<TrafficClass> classes;                    // in any order
 

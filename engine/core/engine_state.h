@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -34,7 +35,8 @@ struct ClassState {
   GenerationQueue parked;   // PREEMPTED, with KV on another tier than the device, and not on its way back
   int64_t queued_count = 0;
   int64_t running_count = 0;
-  int64_t block_count = 0;  // that they hold
+  int64_t stalled_count = 0;  // RUNNING, and without the block for their next token
+  int64_t block_count = 0;    // that they hold
 };
 
 // Those that are PAUSED and not moving; the first is the first to give way.
@@ -94,6 +96,7 @@ struct EngineState {
   int64_t next_rest_tick = 0;
 
   int64_t waiting_count = 0;  // QUEUED and PREEMPTED
+  int64_t stalled_count = 0;  // of all classes
 
   // Without step and revision, which the journal knows.
   EngineInfo counters;
@@ -139,11 +142,35 @@ struct EngineState {
     return (token_count + options.block_tokens - 1) / options.block_tokens;
   }
 
-  // The blocks that `generation` needs before it can start: all that it will ever use, so that nothing that runs can be
-  // stuck. 0 if it has them, or more, since it may be continued with fewer tokens to come.
+  // The blocks of the device that one that waits lacks before it can start: for its whole context, and for the token
+  // that follows from it, so that it does not start in vain.
   int64_t MissingBlockCount(const Generation& generation) const {
     const int64_t held = static_cast<int64_t>(generation.kv.blocks.size());
-    return std::max<int64_t>(0, BlockCountFor(generation.token_limit()) - held);
+    const int64_t tokens =
+        std::min<int64_t>(static_cast<int64_t>(generation.context.size()) + 1, generation.token_limit());
+    return std::max<int64_t>(0, BlockCountFor(tokens) - held);
+  }
+
+  // How many available ones that takes: less those that it will share with others that hold them. O(context).
+  int64_t AdmissionCost(const Generation& generation) const {
+    int64_t cost = MissingBlockCount(generation);
+    if (!generation.kv.blocks.empty() || generation.kv.parked()) return cost;
+    for (const PrefixCache::NodeId node : MatchPrefix(generation)) cost -= cache.holder_count(node) > 0 ? 1 : 0;
+    return cost;
+  }
+
+  // The blocks that a RUNNING one lacks for its next token.
+  int64_t GrowthOf(const Generation& generation) const {
+    const int64_t held = static_cast<int64_t>(generation.kv.blocks.size());
+    const int64_t tokens = static_cast<int64_t>(generation.context.size());
+    return held * options.block_tokens >= tokens ? 0 : BlockCountFor(tokens) - held;
+  }
+
+  // How many blocks more the class of `generation` may hold; negative if a Continue has brought it beyond its cap.
+  int64_t ClassRoom(const Generation& generation) const {
+    const size_t index = generation.class_index;
+    if (index >= options.classes.size()) return std::numeric_limits<int64_t>::max();
+    return options.classes[index].max_kv_blocks - classes[index].block_count;
   }
 };
 

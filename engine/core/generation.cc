@@ -27,6 +27,7 @@ GenerationInfo Generation::Describe(absl::Time now) const {
   info.usage.cached_token_count = cached_token_count;
   info.usage.appended_token_count = appended_token_count;
   info.usage.prefilled_token_count = prefilled_token_count;
+  info.usage.recomputed_token_count = recomputed_token_count;
   info.usage.output_token_count = output_token_count;
   info.pause = pause;
   info.create_time = create_time;

@@ -3,6 +3,7 @@
 #ifndef FERMATA_ENGINE_CORE_GENERATION_H_
 #define FERMATA_ENGINE_CORE_GENERATION_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -27,7 +28,7 @@ namespace fermata {
 struct HeldKv {
   KvTier tier = KvTier::kNone;  // where it is, all of it; while it moves: where it comes from. kNone: there is none
 
-  std::vector<BlockId> blocks;  // of the device: reserved for token_limit() at admission
+  std::vector<BlockId> blocks;  // of the device: of what is computed, and of the tokens to come next
 
   // The prefix cache's nodes of the first of `blocks`: those are shared, the others its own.
   std::vector<PrefixCache::NodeId> shared;
@@ -73,8 +74,14 @@ struct Generation {
   int32_t prefilled_token_count = 0;  // how many of those are prompt or appended
   bool shares_more = true;            // its next full block may go into the prefix cache
   int32_t cached_token_count = 0;     // found there, and not computed
+  int32_t told_cached_count = 0;      // how many of those have been reported
+
+  // Where its KV was dropped: how far it had been computed before. Up to there it is computed again.
+  int32_t recompute_end = 0;
+  int32_t recomputed_token_count = 0;
 
   HeldKv kv;
+  bool stalled = false;                // RUNNING, without the block for its next token: it keeps its slot and waits
   KvTier wanted_tier = KvTier::kNone;  // while it is PAUSED: where its KV is to go; kNone: wherever it is
   int64_t rest_tick = 0;               // of its last pause, for whose KV gives way first: the least
 
@@ -93,8 +100,8 @@ struct Generation {
   // How far its context is prompt or appended, in the end: what is computed up to there is prefill.
   int32_t prefill_end() const { return appended.empty() ? prompt_token_count : appended.back().end; }
 
-  // True if all of that is computed, so that its next step is a decode of one token.
-  bool decoding() const { return computed_token_count >= prefill_end(); }
+  // True if all of that is computed, and all that was once before, so that its next step is a decode of one token.
+  bool decoding() const { return computed_token_count >= std::max(prefill_end(), recompute_end); }
 
   // How many of the positions from `begin` to before `end` are prompt or appended.
   int32_t GivenCount(int32_t begin, int32_t end) const;
@@ -107,7 +114,7 @@ struct Generation {
   // A copy for the outside. Durations count up to `now`.
   GenerationInfo Describe(absl::Time now) const;
 
-  // Blocks that hold its KV or are reserved for more of it, by tier; while it moves: where it comes from.
+  // Blocks that it holds, by tier; while it moves: where it comes from.
   KvBlockCounts kv_block_counts() const;
 
   // All of it but the KV, for its file. Durations count up to `now`.

@@ -77,7 +77,7 @@ struct GenerationInfo {
   std::string traffic_class;
   std::vector<std::pair<std::string, std::string>> labels;
   KvTier kv_tier = KvTier::kNone;
-  KvBlockCounts kv_blocks;  // held, those reserved for tokens to come included; while they move: where they come from
+  KvBlockCounts kv_blocks;  // held; while they move: where they come from
   Usage usage;
   PauseInfo pause;
   absl::Time create_time = absl::InfinitePast();

@@ -12,7 +12,7 @@ namespace fermata {
 //   (new)      -> QUEUED      Enqueue, Generate
 //   (new)      -> PAUSED      Enqueue with hold
 //   QUEUED     -> RUNNING     admitted by the scheduler
-//   RUNNING    -> PREEMPTED   displaced by the scheduler for a more urgent one; keeps its KV
+//   RUNNING    -> PREEMPTED   displaced by the scheduler, for a more urgent one or for want of blocks
 //   PREEMPTED  -> RUNNING     admitted again, by itself
 //   QUEUED, RUNNING, PREEMPTED -> PAUSED   Preempt; hold_on_stop; a disconnect that asks for it
 //   PAUSED     -> QUEUED      Continue, or its lease or session ended; nothing computed yet

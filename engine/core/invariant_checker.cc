@@ -76,6 +76,8 @@ class Recount {
     ClassState& recounted = classes_[generation.class_index];
     recounted.queued_count += s == State::kQueued;
     recounted.running_count += s == State::kRunning;
+    recounted.stalled_count += generation.stalled;
+    stalled_count_ += generation.stalled;
     if (waits || s == State::kRunning) recounted.block_count += static_cast<int64_t>(generation.kv.blocks.size());
     lacking_count_ += lacks;
     waiting_count_ += waits;
@@ -87,6 +89,7 @@ class Recount {
     wanting_count_ += wants;
     return FirstError({
         Expect(s != State::kNone, "has no state"),
+        Expect(!generation.stalled || s == State::kRunning, "stands still and does not run"),
         Expect(state_.table.Find(generation.id) == &generation, "is not found by its id"),
         Expect(state_.table.Find(generation.key) == &generation, "is not found by its key"),
         ExpectEqual("in the queue of those that lack blocks", lacks, own.lacking.Contains(generation)),
@@ -110,14 +113,18 @@ class Recount {
     const int32_t computed = generation.computed_token_count;
     return FirstError({
         ExpectEqual("tokens", prompt + appended + output, static_cast<int64_t>(generation.context.size())),
-        ExpectEqual("prefilled tokens", generation.GivenCount(0, computed) - generation.cached_token_count,
-                    generation.prefilled_token_count),
+        ExpectEqual(
+            "prefilled tokens",
+            generation.GivenCount(0, std::max(computed, generation.recompute_end)) - generation.cached_token_count,
+            generation.prefilled_token_count),
+        Expect(state_.options.allow_recompute || generation.recomputed_token_count == 0, "is computed again"),
         Expect(output < generation.spec.sampling.max_tokens || generation.held_finish != FinishReason::kNone,
                "has all its output and lives"),
         Expect(generation.held_finish == FinishReason::kNone || generation.state() == State::kPaused,
                "is held on stop and not paused"),
         // At the end of a prefill a token is sampled: from then on only the last one is not computed.
-        Expect(generation.decoding() ? computed == prompt + appended + output - 1 : computed < generation.prefill_end(),
+        Expect(generation.decoding() ? computed == prompt + appended + output - 1
+                                     : computed < std::max(generation.prefill_end(), generation.recompute_end),
                absl::StrCat(computed, " tokens computed of ", prompt, " + ", appended, " + ", output)),
     });
   }
@@ -146,12 +153,14 @@ class Recount {
       case State::kRunning:
         return FirstError({
             Expect(computed || step_is_prepared_, "runs and has computed nothing"),
-            Expect(held >= state_.BlockCountFor(generation.token_limit()), "runs without all of its blocks"),
+            Expect(held >= state_.BlockCountFor(generation.computed_token_count), "has KV without blocks"),
+            Expect(!step_is_prepared_ || generation.stalled == (state_.GrowthOf(generation) > 0),
+                   "runs without its block, or stands still with it"),
         });
       case State::kPreempted:
         // One that may go further than before gets the rest when it is admitted.
         return FirstError({
-            Expect(computed, "is preempted and has computed nothing"),
+            Expect(computed || generation.recompute_end > 0, "is preempted and has computed nothing"),
             Expect(elsewhere || held >= state_.BlockCountFor(generation.computed_token_count), "has KV without blocks"),
         });
       case State::kPaused:
@@ -314,6 +323,7 @@ class Recount {
       const absl::Status result = FirstError({
           ExpectEqual("QUEUED of a class", classes_[i].queued_count, kept.queued_count),
           ExpectEqual("RUNNING of a class", classes_[i].running_count, kept.running_count),
+          ExpectEqual("those of a class that stand still", classes_[i].stalled_count, kept.stalled_count),
           ExpectEqual("blocks of a class", classes_[i].block_count, kept.block_count),
           Expect(kept.running_count <= limits.max_running, "more of a class run than its max_running"),
       });
@@ -323,6 +333,7 @@ class Recount {
         ExpectEqual("queues of those that lack blocks", lacking_count_, lacking),
         ExpectEqual("queues of those that wait", stays_count_, lacking + ready),
         ExpectEqual("queues of those that are parked", parked_count_, parked),
+        ExpectEqual("those that stand still", stalled_count_, state_.stalled_count),
         ExpectEqual("queue of those that return", returning_count_, state_.returning.size()),
         ExpectEqual("queue of holders", holder_count_, state_.waiting_holders.size()),
         ExpectEqual("those that rest", resting_count_, SizeOf(state_.resting_by_tier)),
@@ -343,6 +354,7 @@ class Recount {
   std::vector<ClassState> classes_ = std::vector<ClassState>(state_.classes.size());
   std::map<std::pair<PrefixCache::NodeId, KvUse>, int32_t> holders_;
   int64_t shared_count_ = 0;
+  int64_t stalled_count_ = 0;
   int64_t lacking_count_ = 0;
   int64_t waiting_count_ = 0;
   int64_t stays_count_ = 0;

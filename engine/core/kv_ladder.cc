@@ -10,58 +10,141 @@
 namespace fermata {
 
 void KvLadder::Plan() {
-  if (!state_.has_tiers()) return;
-  MakeRoom();
-  ServeRequests();
+  Grow();
+  if (state_.has_tiers() || state_.options.allow_recompute) MakeRoom();
+  if (state_.has_tiers()) ServeRequests();
+}
+
+void KvLadder::Grow() {
+  growing_.clear();
+  for (const GenerationQueue::Entry& entry : state_.running) {
+    if (state_.GrowthOf(*entry.generation) > 0) growing_.push_back(entry.generation);
+  }
+  promised_ = 0;
+  for (Generation* generation : growing_) {
+    // One ahead of it may have made it give way.
+    if (generation->state() == GenerationState::kRunning) GrowOrStall(*generation, &promised_);
+  }
+}
+
+bool KvLadder::TryGrow(Generation& generation) {
+  const int64_t need = state_.GrowthOf(generation);
+  if (need > state_.available_block_count() || need > state_.ClassRoom(generation)) return false;
+  residency_.Grow(generation);
+  return true;
+}
+
+void KvLadder::GrowOrStall(Generation& generation, int64_t* promised) {
+  if (TryGrow(generation)) return;
+  const int64_t need = state_.GrowthOf(generation);
+  const bool at_cap = need > state_.ClassRoom(generation);
+  const VictimSet::Count count = at_cap ? VictimSet::Count::kHeld : VictimSet::Count::kFree;
+  const bool is_coming = at_cap ? ClassIsLeaving(generation) : state_.leaving_block_count - *promised >= need;
+  int64_t freed = 0;
+  const bool is_found = is_coming || Free(generation, need, count, &freed);
+  // What was dropped is free at once.
+  if (is_found && TryGrow(generation)) return;
+  residency_.Stall(generation);
+  if (is_found) {
+    *promised += at_cap ? 0 : need;
+    return;
+  }
+  bool others_ahead = false;
+  for (const GenerationQueue::Entry& entry : state_.running) {
+    if (at_cap && entry.generation->class_index != generation.class_index) continue;
+    if (generation.order < entry.order) return;
+    others_ahead |= entry.generation != &generation;
+  }
+  if (others_ahead) life_cycle_.Displace(generation);
+}
+
+bool KvLadder::ClassIsLeaving(const Generation& generation) const {
+  for (const auto& [id, record] : state_.moves) {
+    const Generation* moving = record.generation;
+    if (moving != nullptr && moving->state() != GenerationState::kPaused && record.from == KvTier::kDevice &&
+        !record.cancelled && moving->class_index == generation.class_index) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void KvLadder::MakeRoom() {
   const absl::Span<Generation* const> wanting = scheduler_.WantBlocks();
   // What is free and what is coming goes to them in their order.
   int64_t free = state_.available_block_count();
-  int64_t coming = state_.leaving_block_count;
+  int64_t coming = std::max<int64_t>(0, state_.leaving_block_count - promised_);
   for (Generation* generation : wanting) {
-    const int64_t need = state_.MissingBlockCount(*generation);
-    if (need <= free) {
-      free -= need;
-      if (generation->kv.parked()) residency_.BeginMove(*generation, KvTier::kDevice);
-      continue;
+    const bool parked = generation->kv.parked();
+    const int64_t need = parked ? state_.MissingBlockCount(*generation) : state_.AdmissionCost(*generation);
+    if (need > free) {
+      const int64_t shortage = need - free - coming;
+      int64_t freed = 0;
+      // Nobody overtakes it to what it waits for.
+      if (shortage > 0 && !Free(*generation, shortage, VictimSet::Count::kFree, &freed)) return;
+      // What was dropped is free already.
+      if (need > state_.available_block_count()) {
+        coming += freed - (need - free);
+        free = 0;
+        continue;
+      }
+      free = state_.available_block_count();
     }
-    const int64_t shortage = need - free - coming;
-    int64_t freed = 0;
-    // Nobody overtakes it to what it waits for.
-    if (shortage > 0 && !Free(*generation, shortage, &freed)) return;
-    coming += freed - (need - free);
-    free = 0;
+    free -= need;
+    if (parked) residency_.BeginMove(*generation, KvTier::kDevice);
   }
 }
 
-bool KvLadder::Free(const Generation& wanting, int64_t shortage, int64_t* freed) {
-  std::vector<Step> steps;
+bool KvLadder::MayDrop(const Generation& generation) const {
+  return state_.options.allow_recompute && generation.state() != GenerationState::kPaused;
+}
+
+void KvLadder::AddVictims(const Generation& wanting, int64_t shortage, VictimSet::Count count, VictimSet& victims) {
   Room room = RoomNow();
+  const bool has_place = room.host > 0 || room.disk > 0;
+  std::vector<Step> steps;
   const auto add = [&](Generation* generation) {
-    if (generation == &wanting || generation->own_block_count() == 0) return;
-    const KvTier to = PlaceFor(*generation, room, steps);
-    if (to == KvTier::kNone) return;
-    steps.push_back({generation, to});
-    *freed += generation->own_block_count();
+    if (generation == &wanting || generation->kv.blocks.empty()) return;
+    if (count == VictimSet::Count::kHeld && generation->class_index != wanting.class_index) return;
+    if ((has_place && PlaceFor(*generation, room, steps) != KvTier::kNone) || MayDrop(*generation)) {
+      victims.Add(*generation);
+    }
   };
   const RestingSet& paused = state_.resting(KvTier::kDevice);
-  for (auto it = paused.begin(); it != paused.end() && *freed < shortage; ++it) add(it->second);
+  if (has_place && count == VictimSet::Count::kFree) {
+    for (auto it = paused.begin(); it != paused.end() && victims.freed() < shortage; ++it) add(it->second);
+  }
   const GenerationQueue& holders = state_.waiting_holders;
-  for (auto it = holders.end(); it != holders.begin() && *freed < shortage;) {
+  for (auto it = holders.end(); it != holders.begin() && victims.freed() < shortage;) {
     Generation* holder = (--it)->generation;
     if (!(wanting.order < holder->order)) break;
     add(holder);
   }
-  if (state_.options.displacement == Displacement::kRunning) {
-    for (auto it = state_.running.end(); it != state_.running.begin() && *freed < shortage;) {
-      Generation* running = (--it)->generation;
-      if (running->order.priority <= wanting.order.priority + wanting.aged_levels) break;
-      if (MayDisplace(*running, wanting)) add(running);
-    }
+  const bool runs = wanting.state() == GenerationState::kRunning;
+  if (!runs && state_.options.displacement == Displacement::kNever) return;
+  for (auto it = state_.running.end(); it != state_.running.begin() && victims.freed() < shortage;) {
+    Generation* running = (--it)->generation;
+    const bool is_ahead = runs ? !(wanting.order < running->order)
+                               : running->order.priority <= wanting.order.priority + wanting.aged_levels;
+    if (is_ahead) break;
+    if (runs || MayDisplace(*running, wanting)) add(running);
   }
-  if (*freed < shortage) return false;
+}
+
+bool KvLadder::Free(const Generation& wanting, int64_t shortage, VictimSet::Count count, int64_t* freed) {
+  if (!state_.has_tiers() && !state_.options.allow_recompute) return false;
+  VictimSet victims(state_.cache, count);
+  AddVictims(wanting, shortage, count, victims);
+  if (victims.freed() < shortage) return false;
+  victims.Spare(shortage);
+  *freed = victims.freed();
+  Room room = RoomNow();
+  std::vector<Step> steps;
+  for (Generation* victim : victims.victims()) {
+    const KvTier to = PlaceFor(*victim, room, steps);
+    if (to == KvTier::kNone && !MayDrop(*victim)) return false;
+    steps.push_back({victim, to});
+  }
   Start(steps);
   return true;
 }
@@ -112,6 +195,10 @@ KvTier KvLadder::PlaceFor(const Generation& generation, Room& room, std::vector<
 void KvLadder::Start(const std::vector<Step>& steps) {
   for (const Step& step : steps) {
     // Where others have to leave the host first, this one is found again when they have.
+    if (step.to == KvTier::kNone) {
+      life_cycle_.Drop(*step.generation);
+      continue;
+    }
     if (!residency_.MoveHasRoom(*step.generation, step.to)) continue;
     if (step.generation->state() == GenerationState::kRunning) life_cycle_.Displace(*step.generation);
     residency_.BeginMove(*step.generation, step.to);
@@ -129,7 +216,7 @@ void KvLadder::ServeRequests() {
         continue;
       }
       // Those that are to run come first.
-      if (to == KvTier::kDevice && !scheduler_.WantBlocks().empty()) break;
+      if (to == KvTier::kDevice && (state_.stalled_count > 0 || !scheduler_.WantBlocks().empty())) break;
       if (!residency_.MoveHasRoom(*first, to)) {
         std::vector<Step> steps;
         Room room = RoomNow();

@@ -1,4 +1,5 @@
-// Decides whose KV goes to another tier and whose comes back: the ladder is device, host, disk.
+// Sees to it that there are blocks for whoever is to run: decides whose KV goes to another tier, whose comes back, and
+// whose is dropped. The ladder is device, host, disk.
 
 #ifndef FERMATA_ENGINE_CORE_KV_LADDER_H_
 #define FERMATA_ENGINE_CORE_KV_LADDER_H_
@@ -12,18 +13,29 @@
 #include "engine/core/life_cycle.h"
 #include "engine/core/residency.h"
 #include "engine/core/scheduler.h"
+#include "engine/core/victim_set.h"
 
 namespace fermata {
 
-// Demotion is lazy: KV leaves the device when somebody who is to run lacks the room, and then in this order:
+// Blocks are taken on demand: one that runs takes one when its next token has no room, before every step and before
+// anybody is admitted. Demotion is lazy: KV leaves the device when somebody who runs or is to run lacks the room, and
+// then in this order:
 //
 //   1. of PAUSED ones, least recently paused first;
 //   2. of PREEMPTED ones behind it in the order, least urgent first;
-//   3. of RUNNING ones that are strictly less urgent, least urgent, newest first: they are displaced.
+//   3. of RUNNING ones, least urgent, newest first, which are displaced: for one that waits those that are strictly
+//   less
+//      urgent; for one that runs all behind it in the order, for nothing would go on else.
 //
-// All that is needed is worked out before anybody is touched; if it would not suffice, nobody is. Blocks that nobody
-// refers to, the prefix cache's, have gone before all that. The host takes what leaves the device; where it is full,
-// what has been paused longest there goes on to the disk; where that cannot be, the device's goes to the disk at once.
+// Of those the smallest set that suffices is worked out before anybody is touched; if all would not suffice, nobody is.
+// Blocks that nobody refers to, the prefix cache's, have gone before all that. The host takes what leaves the device;
+// where it is full, what has been paused longest there goes on to the disk; where that cannot be, the device's goes to
+// the disk at once; where that cannot be either, what is not PAUSED is dropped if EngineOptions::allow_recompute says
+// so, and computed again later.
+//
+// A RUNNING one that finds no block stands still: it keeps its slot, and its place before all that wait. If others run
+// ahead of it and none behind it, it is displaced instead, keeps its KV, and is admitted again when there is room for
+// it and for one token more, so nobody is sent to and fro. Where a class is at its cap, only its own give way.
 //
 // What is to run and is elsewhere comes back when there is room, before the step that needs it; others run meanwhile.
 // A generation's KV moves as a whole.
@@ -36,14 +48,16 @@ class KvLadder {
   KvLadder(EngineState& state, Residency& residency, LifeCycle& life_cycle, Scheduler& scheduler)
       : state_(state), residency_(residency), life_cycle_(life_cycle), scheduler_(scheduler) {}
 
-  // Starts the moves that are due: at the end of a boundary. O(what runs, and what moves), however many rest.
+  // Gives blocks to those that run, and starts the moves that are due: at the end of a boundary. O(what runs, and what
+  // moves), however many rest, unless blocks are short.
   void Plan();
 
   // A move is over. One that was to come back and cannot ends with ERROR: its KV is lost.
   void OnDone(const KvMoveDone& done);
 
  private:
-  // A move that is to be started. One without room yet waits for others to leave the host.
+  // A move that is to be started; to kNone: it is to be dropped. One without room yet waits for others to leave the
+  // host.
   struct Step {
     Generation* generation = nullptr;
     KvTier to = KvTier::kNone;
@@ -56,12 +70,29 @@ class KvLadder {
     RestingSet::const_iterator next_on_host;  // the next to leave it for the disk
   };
 
+  // For those that run; then for those that are to.
+  void Grow();
   void MakeRoom();
   void ServeRequests();
 
-  // Looks for what frees `shortage` blocks for `wanting`, and starts it. False, and nothing has changed, if it cannot
-  // be found.
-  bool Free(const Generation& wanting, int64_t shortage, int64_t* freed);
+  // Gives it its block, if there is one.
+  bool TryGrow(Generation& generation);
+
+  // Tries to find it one; else it stands still, or is displaced. `promised` are blocks that will be free, and that
+  // others have been promised.
+  void GrowOrStall(Generation& generation, int64_t* promised);
+
+  // Looks for what frees `shortage` blocks for `wanting`, or with kHeld those of its class, and starts it. False, and
+  // nothing has changed, if it cannot be found.
+  bool Free(const Generation& wanting, int64_t shortage, VictimSet::Count count, int64_t* freed);
+
+  // Adds who may give way for `wanting` until `shortage` blocks would be free.
+  void AddVictims(const Generation& wanting, int64_t shortage, VictimSet::Count count, VictimSet& victims);
+
+  // Whether KV of the class of `generation` is on its way out.
+  bool ClassIsLeaving(const Generation& generation) const;
+
+  bool MayDrop(const Generation& generation) const;
 
   // Where the KV of `generation` can go; appends what has to leave the host before. kNone: nowhere.
   KvTier PlaceFor(const Generation& generation, Room& room, std::vector<Step>& steps);
@@ -75,6 +106,8 @@ class KvLadder {
   Residency& residency_;
   LifeCycle& life_cycle_;
   Scheduler& scheduler_;
+  std::vector<Generation*> growing_;  // kept for its memory alone
+  int64_t promised_ = 0;              // blocks on their way that those which stand still will get
 };
 
 }  // namespace fermata

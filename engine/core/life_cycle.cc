@@ -45,6 +45,15 @@ void LifeCycle::Admit(Generation& generation) {
 
 void LifeCycle::Displace(Generation& generation) { Transition(generation, {State::kPreempted, Cause::kScheduler}); }
 
+void LifeCycle::Drop(Generation& generation) {
+  if (generation.state() == State::kRunning) Displace(generation);
+  KvMoved event = {.from = KvTier::kDevice, .to = KvTier::kNone};
+  event.block_count = state_.BlockCountFor(generation.computed_token_count);
+  residency_.Drop(generation);
+  event.kv_blocks = generation.kv_block_counts();
+  state_.journal.Record(generation, std::move(event));
+}
+
 void LifeCycle::HoldByControl(Generation& generation, const ControlHold& hold) {
   FERMATA_CHECK(generation.live());
   if (generation.pause.by_control) {
@@ -214,6 +223,7 @@ void LifeCycle::Transition(Generation& generation, Move move) {
     life.state_ = move.to;
     life.finish_reason_ = move.reason;
     life.error_message_ = std::move(move.message);
+    generation.stalled = false;
     // What it has gained stays while it runs: else whom it has overtaken would displace it at once.
     SetAging(generation, move.to == State::kRunning ? generation.aged_levels : 0);
     if (move.to == State::kPaused) generation.rest_tick = state_.next_rest_tick++;

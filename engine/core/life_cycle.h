@@ -33,11 +33,15 @@ class LifeCycle {
   // The first move of a new record whose id, spec and context are filled in: PAUSED with `hold`, else QUEUED.
   void Begin(Generation& generation, const std::optional<ControlHold>& hold);
 
-  // QUEUED or PREEMPTED -> RUNNING. Reserves the blocks that it lacks. REQUIRES: they are free.
+  // QUEUED or PREEMPTED -> RUNNING. Takes the blocks that it lacks. REQUIRES: they are there.
   void Admit(Generation& generation);
 
   // RUNNING -> PREEMPTED. It keeps its blocks.
   void Displace(Generation& generation);
+
+  // Lets go of the KV of one that is RUNNING or PREEMPTED, and makes it PREEMPTED: when it is admitted again its tokens
+  // are computed again. REQUIRES: its KV is on the device, and does not move.
+  void Drop(Generation& generation);
 
   // Holds a live generation until ReleaseHolds() or EndControlHold(). On one that is held already so: no change but a
   // new lease, if `hold` has one.

@@ -57,6 +57,13 @@ class PrefixCache {
   BlockId block(NodeId node) const { return nodes_[Index(node)].block; }
   int32_t holder_count(NodeId node, KvUse use) const { return nodes_[Index(node)].holders[static_cast<int>(use)]; }
 
+  // Of all uses together.
+  int32_t holder_count(NodeId node) const {
+    int32_t count = 0;
+    for (const int32_t holders : nodes_[Index(node)].holders) count += holders;
+    return count;
+  }
+
   // Blocks that nobody holds; those that somebody does, each counted once, for the most active of its uses; and all.
   int64_t unused_count() const { return static_cast<int64_t>(unused_.size()); }
   int64_t count(KvUse use) const { return count_[static_cast<int>(use)]; }

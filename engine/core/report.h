@@ -82,7 +82,8 @@ struct PriorityChanged {
   int32_t priority = 0;
 };
 
-// KV is on another tier now, complete; on disk: synced. Or it could not be brought there, and is where it was.
+// KV is on another tier now, complete; on disk: synced. Or it could not be brought there, and is where it was. To
+// kNone: it was dropped, and is computed again when its generation runs.
 struct KvMoved {
   GenerationKey key{};
   KvTier from = KvTier::kNone;

@@ -56,6 +56,8 @@ void Residency::Count(Generation& generation, int sign) {
   ClassState& own = state_.classes[generation.class_index];
   own.queued_count += state == State::kQueued ? sign : 0;
   own.running_count += state == State::kRunning ? sign : 0;
+  own.stalled_count += generation.stalled ? sign : 0;
+  state_.stalled_count += generation.stalled ? sign : 0;
   own.block_count += sign * static_cast<int64_t>(generation.kv.blocks.size());
   state_.waiting_count += Waits(state) ? sign : 0;
 }
@@ -123,13 +125,15 @@ std::vector<BlockId> Residency::TakeBlocks(int64_t count) {
 
 void Residency::ReserveBlocks(Generation& generation) {
   HeldKv& kv = generation.kv;
-  // A displaced or continued one still has all of them, unless it may go further than before.
+  // A displaced or continued one may still have all of them.
   if (!kv.blocks.empty() && state_.MissingBlockCount(generation) == 0) return;
+  FERMATA_CHECK(state_.MissingBlockCount(generation) <= state_.ClassRoom(generation));
   Change(generation, [&] {
     if (kv.blocks.empty()) {
       TakeCached(generation, state_.MatchPrefix(generation), KvUse::kRunning);
-      generation.cached_token_count = static_cast<int32_t>(kv.shared.size()) * state_.options.block_tokens;
-      generation.computed_token_count = generation.cached_token_count;
+      generation.computed_token_count = static_cast<int32_t>(kv.shared.size()) * state_.options.block_tokens;
+      // What had been computed before it was dropped was counted then.
+      generation.cached_token_count += generation.GivenCount(generation.recompute_end, generation.computed_token_count);
     }
     const std::vector<BlockId> blocks = TakeBlocks(state_.MissingBlockCount(generation));
     kv.blocks.insert(kv.blocks.end(), blocks.begin(), blocks.end());
@@ -137,6 +141,34 @@ void Residency::ReserveBlocks(Generation& generation) {
   });
   // Its output buffer too: no step has to move it.
   generation.context.reserve(generation.token_limit());
+}
+
+void Residency::Grow(Generation& generation) {
+  FERMATA_CHECK(state_.GrowthOf(generation) <= state_.ClassRoom(generation));
+  Change(generation, [&] {
+    const std::vector<BlockId> blocks = TakeBlocks(state_.GrowthOf(generation));
+    generation.kv.blocks.insert(generation.kv.blocks.end(), blocks.begin(), blocks.end());
+    generation.stalled = false;
+  });
+}
+
+void Residency::Stall(Generation& generation) {
+  if (generation.stalled) return;
+  Change(generation, [&] { generation.stalled = true; });
+}
+
+void Residency::Drop(Generation& generation) {
+  FERMATA_CHECK(generation.state() == State::kPreempted && generation.kv.tier == KvTier::kDevice);
+  FERMATA_CHECK(!generation.kv.moving());
+  Change(generation, [&] {
+    ReleaseDevice(generation.kv, KvUse::kWaiting);
+    // A file would be older than what has been told since.
+    DiscardFile(generation.kv, generation.id);
+    generation.kv.tier = KvTier::kNone;
+    generation.recompute_end = std::max(generation.recompute_end, generation.computed_token_count);
+    generation.computed_token_count = 0;
+    generation.shares_more = true;
+  });
 }
 
 void Residency::MoveShared(const Generation& generation, KvUse from, KvUse to) {
@@ -215,6 +247,7 @@ void Residency::BeginMove(Generation& generation, KvTier to) {
   Change(generation, [&] {
     if (kv.tier == KvTier::kDevice) {
       record.freeing_count = generation.own_block_count();
+      for (const PrefixCache::NodeId node : kv.shared) record.freeing_count += state_.cache.holder_count(node) == 1;
       move.source.assign(kv.blocks.begin(), kv.blocks.begin() + count);
     } else if (kv.tier == KvTier::kHost) {
       move.source = kv.host_blocks;

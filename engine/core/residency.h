@@ -30,9 +30,18 @@ class Residency {
   // The same when only its place in the order changes.
   void Reorder(Generation& generation, absl::FunctionRef<void()> change);
 
-  // Gives one that is RUNNING the device blocks that it lacks; a newcomer begins with what the prefix cache has of its
-  // prompt. REQUIRES: they are there.
+  // Gives one that has become RUNNING the device blocks that it lacks, see MissingBlockCount(); one without KV begins
+  // with what the prefix cache has of its context. REQUIRES: they are there.
   void ReserveBlocks(Generation& generation);
+
+  // Gives one that is RUNNING the block for its next token. REQUIRES: it lacks it, and there is one.
+  void Grow(Generation& generation);
+
+  // A RUNNING one cannot have that block now.
+  void Stall(Generation& generation);
+
+  // Lets go of all KV of a PREEMPTED one: it is to be computed again. REQUIRES: it is on the device, and does not move.
+  void Drop(Generation& generation);
 
   // What its shared blocks are used for has changed with its state.
   void MoveShared(const Generation& generation, KvUse from, KvUse to);

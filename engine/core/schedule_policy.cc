@@ -61,7 +61,7 @@ class Selection {
         continue;
       }
       free_blocks_ -= candidate.missing_block_count;
-      classes_[candidate.class_index].block_count -= candidate.missing_block_count;
+      classes_[candidate.class_index].block_count -= candidate.added_block_count;
       selected.push_back({{&candidate, /*waiting=*/true, index}, victim});
     }
     return selected;
@@ -72,7 +72,7 @@ class Selection {
     const int64_t missing = candidate.missing_block_count;
     if (missing == 0) return !candidate.parked;
     const int32_t c = candidate.class_index;
-    if (blocks_are_kept_in_class_[c] || missing > classes_[c].block_count) {
+    if (blocks_are_kept_in_class_[c] || candidate.added_block_count > classes_[c].block_count) {
       // Over the cap of its class: it keeps nothing back from other classes.
       blocks_are_kept_in_class_[c] = true;
       return false;
@@ -167,7 +167,7 @@ std::vector<Share> ShareTokens(const std::vector<Contender>& joined, int64_t tok
         level, joined.end(), [priority](const Contender& c) { return c.candidate->order.priority != priority; });
     for (const bool decoding : {true, false}) {
       for (auto it = level; it != level_end && token_count > 0; ++it) {
-        if (it->candidate->decoding != decoding) continue;
+        if (it->candidate->decoding != decoding || (!it->waiting && it->candidate->missing_block_count > 0)) continue;
         const int64_t granted = std::min<int64_t>(it->candidate->pending_token_count, token_count);
         shares.push_back({it->waiting, it->index, static_cast<int32_t>(granted)});
         token_count -= granted;

@@ -18,7 +18,8 @@ struct Candidate {
   OrderKey order;
   bool decoding = false;            // its prompt is computed: it needs one token a step
   int32_t pending_token_count = 0;  // that it could compute now, at least 1
-  int64_t missing_block_count = 0;  // that it must be given before it can start; 0: it has them
+  int64_t missing_block_count = 0;  // of the pool: waiting, it must be given them to start; running, it stands still
+  int64_t added_block_count = 0;    // that its class will hold more then: those that it shares with others too
   bool parked = false;              // its KV is on another tier: it keeps its place for blocks, and cannot start yet
   int32_t class_index = 0;          // into Budget::classes, if that has any
   int32_t aged_levels = 0;          // how much more urgent `order` is than what it may displace others by
@@ -65,8 +66,9 @@ struct Plan {
 // Slots go by that order: a waiting one takes a free slot or, with Displacement::kRunning, that of the least urgent,
 // newest running one whose priority is strictly greater. A waiting one that lacks blocks keeps back those behind it
 // that need new ones (nobody overtakes it to what it waits for), but not those that have theirs. Nobody is displaced
-// for one that cannot start. Tokens go by that order too, except that among equal priorities decodes come first; a
-// waiting one that would get none is not admitted, and a running one that gets none keeps its slot.
+// for one that cannot start. A running one that lacks a block keeps its slot, and gets no token. Tokens go by that
+// order too, except that among equal priorities decodes come first; a waiting one that would get none is not admitted,
+// and a running one that gets none keeps its slot.
 //
 // A class at a cap of its own waits without keeping anything back from others: for a slot within its cap one of it
 // displaces another one of it. Slots that are reserved and not used stay free for their class, and one that uses them

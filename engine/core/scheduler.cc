@@ -7,30 +7,71 @@
 
 namespace fermata {
 
-bool Scheduler::HasWork() const {
-  // What runs always gets a token, and so does the first that has its blocks once a slot is free: with nothing running
-  // no class is at its cap of slots, and each may have a slot that is not reserved.
-  if (!state_.running.empty()) return true;
+bool Scheduler::HasWork() {
+  // What runs and has its block gets a token. So does the first that waits and has its blocks, once a slot is free:
+  // with nothing running no class is at its cap of slots, and each may have a slot that is not reserved.
+  if (state_.running.size() > state_.stalled_count) return true;
   if (state_.waiting_count == 0) return false;
-  // With every slot free only blocks can keep anybody back: those that others hold, or the cap of a class.
-  ViewWaiting(state_.options.max_running);
-  return !Decide({{}, waiting_}, MakeBudget()).shares.empty();
+  ViewRunning();
+  const Budget budget = MakeBudget();
+  ViewWaiting(WaitingLimit(running_, budget, MostUrgentWaiting()), budget.free_block_count);
+  return !Decide({running_, waiting_}, budget).shares.empty();
 }
 
-Generation* Scheduler::LeastUrgentWaitingHolder() const {
-  const Generation* head = nullptr;
-  for (const ClassState& one : state_.classes) {
-    for (const GenerationQueue* queue : {&one.lacking, &one.parked}) {
-      if (queue->empty()) continue;
-      const Generation* first = queue->begin()->generation;
-      if (head == nullptr || first->order < head->order) head = first;
-    }
+Generation* Scheduler::StandstillVictim() {
+  if (!HasWork()) {
+    const Generation* head = HeadOf(kAll);
+    Generation* victim = head == nullptr ? nullptr : LeastUrgentHolder(kAll, *head);
+    if (victim != nullptr) return victim;
   }
-  for (auto it = state_.waiting_holders.end(); it != state_.waiting_holders.begin();) {
-    Generation* generation = (--it)->generation;
-    if (generation != head && state_.MissingBlockCount(*generation) > 0) return generation;
+  for (int32_t i = 0; i < static_cast<int32_t>(state_.options.classes.size()); ++i) {
+    if (IsStuck(i)) return LeastUrgentHolder(i, *HeadOf(i));
   }
   return nullptr;
+}
+
+bool Scheduler::IsStuck(int32_t class_index) const {
+  const ClassState& own = state_.classes[class_index];
+  if (own.running_count > own.stalled_count) return false;
+  // Those that have their blocks will run when they find a slot; those elsewhere come back.
+  if (own.running_count == 0 && (own.lacking.empty() || !own.ready.empty() || !own.parked.empty())) return false;
+  const Generation& head = *HeadOf(class_index);
+  const bool runs = head.state() == GenerationState::kRunning;
+  return (runs ? state_.GrowthOf(head) : state_.MissingBlockCount(head)) > state_.ClassRoom(head);
+}
+
+Generation* Scheduler::HeadOf(int32_t class_index) const {
+  Generation* head = nullptr;
+  const auto consider = [&](Generation* one) {
+    if (head == nullptr || one->order < head->order) head = one;
+  };
+  for (int32_t i = 0; i < static_cast<int32_t>(state_.classes.size()); ++i) {
+    if (class_index != kAll && i != class_index) continue;
+    for (const GenerationQueue* queue : {&state_.classes[i].lacking, &state_.classes[i].parked}) {
+      if (!queue->empty()) consider(queue->begin()->generation);
+    }
+  }
+  for (const GenerationQueue::Entry& entry : state_.running) {
+    if (class_index != kAll && entry.generation->class_index != class_index) continue;
+    // What runs is there for its own class before what waits.
+    if (class_index != kAll) return entry.generation;
+    consider(entry.generation);
+    break;
+  }
+  return head;
+}
+
+Generation* Scheduler::LeastUrgentHolder(int32_t class_index, const Generation& head) const {
+  Generation* last = nullptr;
+  for (const GenerationQueue* queue : {&state_.waiting_holders, &state_.running}) {
+    for (auto it = queue->end(); it != queue->begin();) {
+      Generation* one = (--it)->generation;
+      if (one == &head || (class_index != kAll && one->class_index != class_index)) continue;
+      if (last == nullptr || last->order < one->order) last = one;
+      break;
+    }
+  }
+  return last;
 }
 
 absl::Span<Generation* const> Scheduler::WantBlocks() {
@@ -40,16 +81,19 @@ absl::Span<Generation* const> Scheduler::WantBlocks() {
   if (!lacking) return want_blocks_;
   ViewRunning();
   if (!state_.returning.empty()) {
-    for (const GenerationQueue::Entry& entry : state_.returning) running_.push_back(MakeCandidate(*entry.generation));
+    for (const GenerationQueue::Entry& entry : state_.returning) {
+      running_.push_back(MakeCandidate(*entry.generation, 0));
+    }
     std::sort(running_.begin(), running_.end(),
               [](const Candidate& a, const Candidate& b) { return a.order < b.order; });
   }
+  for (Candidate& candidate : running_) candidate.missing_block_count = 0;
   Budget budget = MakeBudget();
   budget.slot_count = std::max(budget.slot_count, static_cast<int64_t>(running_.size()));
   budget.free_block_count = state_.pool.block_count();
   const int64_t limit = WaitingLimit(running_, budget, MostUrgentWaiting());
   if (limit == 0) return want_blocks_;
-  ViewWaiting(limit);
+  ViewWaiting(limit, budget.free_block_count);
   for (Candidate& candidate : waiting_) candidate.parked = false;
   const Plan plan = Decide({running_, waiting_}, budget);
   std::vector<int32_t> admitted;
@@ -61,7 +105,7 @@ absl::Span<Generation* const> Scheduler::WantBlocks() {
   return want_blocks_;
 }
 
-Budget Scheduler::MakeBudget() const {
+Budget Scheduler::MakeBudget() {
   const EngineOptions& options = state_.options;
   class_budgets_.clear();
   for (size_t i = 0; i < options.classes.size(); ++i) {
@@ -82,7 +126,7 @@ Budget Scheduler::MakeBudget() const {
 const Batch& Scheduler::PrepareStep() {
   const Budget budget = MakeBudget();
   ViewRunning();
-  ViewWaiting(WaitingLimit(running_, budget, MostUrgentWaiting()));
+  ViewWaiting(WaitingLimit(running_, budget, MostUrgentWaiting()), budget.free_block_count);
   const Plan plan = Decide({running_, waiting_}, budget);
 
   slices_.clear();
@@ -104,7 +148,8 @@ void Scheduler::ViewRunning() {
   running_.clear();
   running_generations_.clear();
   for (const GenerationQueue::Entry& entry : state_.running) {
-    running_.push_back(MakeCandidate(*entry.generation));
+    const Generation& generation = *entry.generation;
+    running_.push_back(MakeCandidate(generation, generation.stalled ? state_.GrowthOf(generation) : 0));
     running_generations_.push_back(entry.generation);
   }
 }
@@ -119,7 +164,7 @@ OrderKey Scheduler::MostUrgentWaiting() const {
   return first;
 }
 
-void Scheduler::ViewWaiting(int64_t limit) const {
+void Scheduler::ViewWaiting(int64_t limit, int64_t free_block_count) {
   // Each queue of each class has the limit to itself: if those of one class, or those that lack blocks, cannot start,
   // those who can are in another one. So: a merge.
   struct Source {
@@ -140,17 +185,23 @@ void Scheduler::ViewWaiting(int64_t limit) const {
                                          [](const Source& a, const Source& b) { return *a.next < *b.next; });
     Generation& generation = *(source->next++)->generation;
     if (--source->left == 0 || source->next == source->end) sources.erase(source);
-    waiting_.push_back(MakeCandidate(generation));
+    // What it will find in the cache matters, and is looked up, only as far as the free blocks go.
+    const int64_t cost = free_block_count < 0 ? state_.MissingBlockCount(generation) : state_.AdmissionCost(generation);
+    if (cost <= free_block_count || state_.MissingBlockCount(generation) <= state_.ClassRoom(generation)) {
+      free_block_count -= cost;
+    }
+    waiting_.push_back(MakeCandidate(generation, cost));
     waiting_generations_.push_back(&generation);
   }
 }
 
-Candidate Scheduler::MakeCandidate(const Generation& generation) const {
+Candidate Scheduler::MakeCandidate(const Generation& generation, int64_t block_cost) const {
   return {
       .order = generation.order,
       .decoding = generation.decoding(),
       .pending_token_count = generation.pending_token_count(),
-      .missing_block_count = state_.MissingBlockCount(generation),
+      .missing_block_count = block_cost,
+      .added_block_count = state_.MissingBlockCount(generation),
       .parked = generation.kv.parked(),
       .class_index = state_.options.classes.empty() ? 0 : generation.class_index,
       .aged_levels = generation.aged_levels,

@@ -21,11 +21,13 @@ class Scheduler {
   Scheduler(EngineState& state, LifeCycle& life_cycle) : state_(state), life_cycle_(life_cycle) {}
 
   // True if PrepareStep() would find something to run. O(1) while something runs, else O(max_running).
-  bool HasWork() const;
+  bool HasWork();
 
-  // Of those that wait for blocks and hold some of the device, the least urgent but for the head of the order; nullptr
-  // if there is none. O(classes), and O(those that hold some and wait for none).
-  Generation* LeastUrgentWaitingHolder() const;
+  // Where nobody can run, of all or of a class that is at its cap of blocks, because each lacks blocks that others
+  // hold: who gives way, that is the least urgent, newest of those that hold some, RUNNING or waiting, but never the
+  // head of their order. nullptr: all is well, or what is in the way is PAUSED or on its way. O(classes) while all is
+  // well.
+  Generation* StandstillVictim();
 
   // Those that would be admitted, or brought back to the device, if blocks were no matter: most urgent first, those
   // alone that lack some. Who is on its way back counts as running. Valid until the next call.
@@ -39,17 +41,28 @@ class Scheduler {
   absl::Span<Generation* const> batch_generations() const { return batch_generations_; }
 
  private:
+  static constexpr int32_t kAll = -1;
+
   // What there is to give out now. Borrows class_budgets_.
-  Budget MakeBudget() const;
+  Budget MakeBudget();
 
   // The first of all that wait; behind everybody if nobody does.
   OrderKey MostUrgentWaiting() const;
 
   // Fill the candidates, and beside each its generation; of those that wait, `limit` of each queue.
   void ViewRunning();
-  void ViewWaiting(int64_t limit) const;
+  void ViewWaiting(int64_t limit, int64_t free_block_count);
 
-  Candidate MakeCandidate(const Generation& generation) const;
+  // Of one class, or with kAll of all: the most urgent one that is RUNNING or lacks blocks, nullptr if nobody does; and
+  // the victim, given that.
+  Generation* HeadOf(int32_t class_index) const;
+  Generation* LeastUrgentHolder(int32_t class_index, const Generation& head) const;
+
+  // Whether nobody of a class can run for its cap of blocks.
+  bool IsStuck(int32_t class_index) const;
+
+  // `block_cost`: see EngineState::AdmissionCost(), or Candidate::missing_block_count of one that runs.
+  Candidate MakeCandidate(const Generation& generation, int64_t block_cost) const;
   void AddSlice(Generation& generation, int32_t token_count);
 
   EngineState& state_;
@@ -57,10 +70,10 @@ class Scheduler {
 
   // Kept from step to step for their memory alone.
   std::vector<Candidate> running_;
-  mutable std::vector<Candidate> waiting_;
+  std::vector<Candidate> waiting_;
   std::vector<Generation*> running_generations_;
-  mutable std::vector<Generation*> waiting_generations_;
-  mutable std::vector<ClassBudget> class_budgets_;
+  std::vector<Generation*> waiting_generations_;
+  std::vector<ClassBudget> class_budgets_;
 
   std::vector<Generation*> want_blocks_;
   std::vector<BatchSlice> slices_;

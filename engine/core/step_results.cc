@@ -21,20 +21,21 @@ void StepResults::Apply(const Batch& batch, absl::Span<Generation* const> genera
   for (size_t i = 0; i < generations.size(); ++i) {
     const BatchSlice& slice = batch.slices[i];
     Generation& generation = *generations[i];
-    const int32_t prefilled = CountComputed(generation, slice.token_count);
+    Progress progress = CountComputed(generation, slice.token_count);
     if (!slice.sample) {
-      RecordProgress(generation, slice, prefilled, /*output=*/0);
+      RecordProgress(generation, progress);
       continue;
     }
     FERMATA_CHECK(sampled != output.sampled.end() && sampled->slice == static_cast<int32_t>(i));
     if (sampled->status.ok()) {
       const FinishReason reason = AppendToken(generation, *sampled);
-      RecordProgress(generation, slice, prefilled, /*output=*/1);
+      progress.output_token_count = 1;
+      RecordProgress(generation, progress);
       if (reason != FinishReason::kNone) {
         life_cycle_.End(generation, reason);
       }
     } else {
-      RecordProgress(generation, slice, prefilled, /*output=*/0);
+      RecordProgress(generation, progress);
       FinishWithError(generation, sampled->status);
     }
     ++sampled;
@@ -42,14 +43,19 @@ void StepResults::Apply(const Batch& batch, absl::Span<Generation* const> genera
   FERMATA_CHECK(sampled == output.sampled.end());
 }
 
-int32_t StepResults::CountComputed(Generation& generation, int32_t token_count) {
+Progress StepResults::CountComputed(Generation& generation, int32_t token_count) {
   const int32_t begin = generation.computed_token_count;
-  const int32_t prefilled = generation.GivenCount(begin, begin + token_count);
-  generation.computed_token_count += token_count;
+  const int32_t end = begin + token_count;
+  const int32_t known = generation.recompute_end;
+  const int32_t recomputed = std::max(0, std::min(end, known) - begin);
+  const int32_t prefilled = generation.GivenCount(std::max(begin, known), end);
+  generation.computed_token_count = end;
   generation.prefilled_token_count += prefilled;
+  generation.recomputed_token_count += recomputed;
   state_.counters.prefilled_token_total += prefilled;
+  state_.counters.recomputed_token_total += recomputed;
   if (state_.options.prefix_sharing != PrefixSharing::kOff) ShareBlocks(generation);
-  return prefilled;
+  return {.prefilled_token_count = prefilled, .recomputed_token_count = recomputed};
 }
 
 void StepResults::ShareBlocks(Generation& generation) {
@@ -99,10 +105,10 @@ FinishReason StepResults::ReasonToFinish(const Generation& generation, TokenId t
   return FinishReason::kNone;
 }
 
-void StepResults::RecordProgress(Generation& generation, const BatchSlice& slice, int32_t prefilled, int32_t output) {
-  Progress progress = {.key = generation.key, .prefilled_token_count = prefilled, .output_token_count = output};
+void StepResults::RecordProgress(Generation& generation, Progress progress) {
   // Told with the first step that follows from it.
-  if (slice.first_position == generation.cached_token_count) progress.cached_token_count = slice.first_position;
+  progress.cached_token_count =
+      generation.cached_token_count - std::exchange(generation.told_cached_count, generation.cached_token_count);
   progress.kv_blocks = generation.kv_block_counts();
   state_.journal.Record(generation, progress);
 }

@@ -9,6 +9,7 @@
 #include "engine/core/generation.h"
 #include "engine/core/life_cycle.h"
 #include "engine/core/model_runner.h"
+#include "engine/core/report.h"
 
 namespace fermata {
 
@@ -26,8 +27,9 @@ class StepResults {
   // Why a token ends its generation; kNone if it does not.
   FinishReason ReasonToFinish(const Generation& generation, TokenId token, bool stop_string_found) const;
 
-  // Counts the tokens of a slice as computed; returns how many of them were prompt.
-  int32_t CountComputed(Generation& generation, int32_t token_count);
+  // Counts the tokens of a slice as computed; returns how many of them were prompt or appended, and how many had been
+  // computed before.
+  Progress CountComputed(Generation& generation, int32_t token_count);
 
   // Puts the blocks that are full by now into the prefix cache.
   void ShareBlocks(Generation& generation);
@@ -35,7 +37,7 @@ class StepResults {
   // Appends a sampled token, its text and its event. Returns ReasonToFinish.
   FinishReason AppendToken(Generation& generation, const SampledToken& sampled);
 
-  void RecordProgress(Generation& generation, const BatchSlice& slice, int32_t prefilled, int32_t output);
+  void RecordProgress(Generation& generation, Progress progress);
   void FinishWithError(Generation& generation, const absl::Status& status);
 
   EngineState& state_;

@@ -1,5 +1,6 @@
 #include "engine/core/unpark.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/algorithm/container.h"
@@ -21,6 +22,22 @@ bool RangesAreGood(const ParkedGeneration& parked) {
     last = range.end;
   }
   return last <= static_cast<int64_t>(parked.context.size()) && appended == parked.usage.appended_token_count;
+}
+
+// How far it had been computed when its KV was dropped, as far as that was counted: up to the first given token that
+// was not, and without the sampled one before it, whose KV is always missing. 0: it was not dropped.
+int32_t RecomputeEnd(const Generation& generation, int64_t prefilled_count) {
+  int64_t counted = generation.cached_token_count + prefilled_count;
+  if (counted <= generation.GivenCount(0, generation.computed_token_count)) return 0;
+  const int32_t size = static_cast<int32_t>(generation.context.size());
+  int32_t end = 0;
+  bool given = false;
+  for (; end < size; ++end) {
+    const bool next_is_given = generation.GivenCount(end, end + 1) > 0;
+    if (next_is_given && counted-- <= 0) break;
+    given = next_is_given;
+  }
+  return given || end == 0 ? std::min(end, size - 1) : end - 1;
 }
 
 }  // namespace
@@ -58,8 +75,10 @@ absl::Status CheckParked(const ParkedGeneration& parked, int64_t block_count, in
   if ((computed + block_tokens - 1) / block_tokens != block_count) {
     return Bad(parked, absl::StrCat(block_count, " blocks for ", computed, " tokens"));
   }
-  if (usage.cached_token_count < 0 || usage.cached_token_count > computed)
-    return Bad(parked, "more cached than computed");
+  if (usage.cached_token_count < 0 || usage.recomputed_token_count < 0 ||
+      usage.cached_token_count > usage.prompt_token_count + usage.appended_token_count) {
+    return Bad(parked, "more cached than it was given");
+  }
   int32_t last = 0;
   for (const int32_t begin : parked.text_begins) {
     if (begin < last || begin > usage.output_token_count) return Bad(parked, "its texts begin nowhere");
@@ -83,8 +102,13 @@ void Unpark(ParkedGeneration parked, Generation* generation) {
   generation->cached_token_count = static_cast<int32_t>(usage.cached_token_count);
   generation->computed_token_count = parked.computed_token_count;
   generation->held_finish = parked.held_finish;
-  generation->prefilled_token_count =
-      generation->GivenCount(0, generation->computed_token_count) - generation->cached_token_count;
+  generation->recompute_end = RecomputeEnd(*generation, usage.prefilled_token_count);
+  const int32_t given =
+      generation->GivenCount(0, std::max(generation->computed_token_count, generation->recompute_end));
+  generation->cached_token_count = std::min(generation->cached_token_count, given);
+  generation->told_cached_count = generation->cached_token_count;
+  generation->prefilled_token_count = given - generation->cached_token_count;
+  generation->recomputed_token_count = static_cast<int32_t>(usage.recomputed_token_count);
   generation->life.Adopt(usage, parked.start_time);
 }
 

@@ -167,6 +167,11 @@ std::vector<Flag> BehaviourFlags() {
       {"displacement", "running|never", "whether a more urgent one takes a running one's slot; default running",
        Choice([](O& o) -> Displacement& { return o.engine.displacement; }, "running", Displacement::kRunning, "never",
               Displacement::kNever)},
+      {"allow_recompute", nullptr, "drops KV, and computes it again later, where blocks run out and no tier has room",
+       [](const std::string&, O& o) {
+         o.engine.allow_recompute = true;
+         return absl::OkStatus();
+       }},
       {"prefix_cache", "off|tenant|all", "who shares the KV of a common beginning; default tenant", SetPrefixCache},
       {"class", "NAME,KEY=N,...", "repeated: caps of a traffic class: max_running, max_kv_blocks, reserved, max_queued",
        AddClass},

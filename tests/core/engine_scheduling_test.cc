@@ -150,9 +150,9 @@ TEST(EngineSchedulingTest, AContinuedOneComesBackAtItsOwnPlace) {
   EXPECT_THAT(engine.finished(), ElementsAre("second", "first", "third"));
 }
 
-TEST(EngineSchedulingTest, AdmissionReservesEveryBlockSoThatNothingIsStuck) {
+TEST(EngineSchedulingTest, NobodyOvertakesOneThatWaitsForBlocksToNewOnes) {
   EngineHarness engine(Options(8, 2048, /*block_count=*/4));
-  engine.Enqueue("a", {.prompt_tokens = 16, .max_tokens = 32});  // 3 blocks
+  engine.Enqueue("a", {.prompt_tokens = 40, .max_tokens = 7});   // 3 blocks
   engine.Enqueue("b", {.prompt_tokens = 16, .max_tokens = 16});  // 2 blocks: has to wait
   engine.Enqueue("c", {.prompt_tokens = 4, .max_tokens = 4});    // 1 block: may not overtake b
   engine.Step();
@@ -180,7 +180,7 @@ TEST(EngineSchedulingTest, BlocksHeldByPausedOnesLeaveAnIdleEngineAndNoBusyLoop)
 
 TEST(EngineSchedulingTest, ADisplacedOneRunsWhileAMoreUrgentOneWaitsForBlocks) {
   EngineHarness engine(Options(1, 2048, /*block_count=*/4));
-  engine.Enqueue("victim", {.prompt_tokens = 16, .max_tokens = 32, .priority = 5});  // 3 blocks
+  engine.Enqueue("victim", {.prompt_tokens = 40, .max_tokens = 7, .priority = 5});  // 3 blocks
   engine.Step();
   engine.Enqueue("big", {.prompt_tokens = 16, .max_tokens = 16, .priority = 0});  // 2 blocks: only 1 is free
   engine.Step();

@@ -152,7 +152,7 @@ TEST(SharedPrefixTest, CachedBlocksGiveWayToWhoeverNeedsTheRoom) {
   while (engine.Get("first").generation->state != GenerationState::kFinished) engine.Step();
   // All twenty blocks, of another beginning.
   engine.Enqueue("large", {.prompt_tokens = 1, .max_tokens = 79});
-  engine.Step();
+  engine.Step(78);
   EXPECT_EQ(engine.Get("large").generation->state, GenerationState::kRunning);
   EXPECT_EQ(engine.Enqueue("second", {.prompt_tokens = 18, .max_tokens = 2}).generation->usage.cached_token_count, 0);
 }
@@ -162,10 +162,10 @@ TEST(SharedPrefixTest, WhatIsPausedKeepsItsBlocks) {
   engine.Enqueue("held", {.prompt_tokens = 18, .max_tokens = 10});
   engine.Step();
   engine.Preempt("held");
-  engine.Enqueue("large", {.prompt_tokens = 1, .max_tokens = 60});
+  engine.Enqueue("large", {.prompt_tokens = 79, .max_tokens = 1});
   engine.Step();
   EXPECT_EQ(engine.Get("large").generation->state, GenerationState::kQueued) << "the cache cannot give them away";
-  EXPECT_EQ(engine.Get("held").generation->kv_blocks.total(), 7);
+  EXPECT_EQ(engine.Get("held").generation->kv_blocks.total(), 5);
 }
 
 }  // namespace

@@ -19,7 +19,10 @@ using ::testing::IsEmpty;
 
 // A newcomer: its whole prompt is to be computed, and it needs blocks.
 Candidate Newcomer(int priority, int arrival, int tokens = 10, int blocks = 1) {
-  return {.order = {priority, GenerationKey{arrival}}, .pending_token_count = tokens, .missing_block_count = blocks};
+  return {.order = {priority, GenerationKey{arrival}},
+          .pending_token_count = tokens,
+          .missing_block_count = blocks,
+          .added_block_count = blocks};
 }
 
 // One that has its KV and decodes.
@@ -169,6 +172,14 @@ TEST(DecideTest, OnlyThoseWhoGetATokenFindAVictim) {
                                     .budget = {2, 40, 1000}});
   EXPECT_THAT(outcome.tokens, ElementsAre(std::pair(3, 40)));
   EXPECT_THAT(outcome.displaced, ElementsAre(2));
+}
+
+TEST(DecideTest, OneThatRunsAndLacksABlockKeepsItsSlotAndGetsNoToken) {
+  Candidate stalled = Decoding(0, 1);
+  stalled.missing_block_count = 1;
+  Case c = {.running = {stalled, Decoding(0, 2)}, .waiting = {Decoding(0, 3)}, .budget = {2, 1000, 0}};
+  EXPECT_THAT(DecideOn(c).tokens, ElementsAre(std::pair(2, 1)));
+  EXPECT_THAT(DecideOn(c).displaced, IsEmpty());
 }
 
 TEST(DecideTest, NothingToDoIsAnEmptyPlan) {

@@ -34,10 +34,6 @@ ExpectedGeneration* ExpectedWorld::Find(const GenerationId& id) {
   return it == by_id_.end() ? nullptr : &by_key_.at(it->second);
 }
 
-int64_t ExpectedWorld::CountIn(State state) const {
-  return absl::c_count_if(by_key_, [state](const auto& entry) { return entry.second.state == state; });
-}
-
 std::vector<GenerationId> ExpectedWorld::Select(const Selector& selector) const {
   std::vector<GenerationId> ids;
   for (const auto& [key, generation] : by_key_) {
@@ -372,7 +368,9 @@ void ExpectedWorld::LoseKv(GenerationKey key) {
 
 void ExpectedWorld::EndStandstill(GenerationKey key) {
   const auto it = by_key_.find(key);
-  if (it != by_key_.end() && it->second.state == State::kPreempted) Move(it->second, State::kFinished, Cause::kError);
+  const bool may = it != by_key_.end() && !options_.allow_recompute &&
+                   (it->second.state == State::kPreempted || it->second.state == State::kRunning);
+  if (may) Move(it->second, State::kFinished, Cause::kError);
 }
 
 void ExpectedWorld::SetComputed(GenerationKey key, int64_t output_token_count, bool has_kv) {

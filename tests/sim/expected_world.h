@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/core/commands.h"
@@ -104,6 +105,11 @@ class ExpectedWorld {
   // Likewise at a boundary: it gives its blocks to a more urgent one; its KV cannot be read back from the disk.
   void Displace(GenerationKey key);
   void LoseKv(GenerationKey key);
+
+  // Likewise: its KV is dropped, and it is computed again.
+  void DropKv(GenerationKey key) {
+    if (by_key_.contains(key)) by_key_.at(key).has_kv = false;
+  }
   void SetComputed(GenerationKey key, int64_t output_token_count, bool has_kv);
 
   // The keys that the engine must forget by now, in their order; they are forgotten here too.
@@ -114,7 +120,9 @@ class ExpectedWorld {
   const std::vector<ExpectedEvent>& events() const { return events_; }  // of this boundary
   const std::vector<AcceptedTurn>& turns() const { return turns_; }     // likewise
   bool draining() const { return draining_; }
-  int64_t CountIn(GenerationState state) const;
+  int64_t CountIn(GenerationState state) const {
+    return absl::c_count_if(by_key_, [state](const auto& entry) { return entry.second.state == state; });
+  }
 
  private:
   struct Due;

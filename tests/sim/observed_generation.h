@@ -40,10 +40,14 @@ struct ObservedGeneration {
   int64_t computed_token_count = 0;  // by the batches it was in
   int64_t prefilled_token_count = 0;
   int64_t cached_token_count = 0;  // that it did not have to compute
-  KvTier tier = KvTier::kNone;     // where its KV is
-  bool is_lost = false;            // it could not be read back from the disk
-  int64_t block_count = 0;         // held: from the first admission to the finish
-  int64_t pause_step = -1;         // last completed step when it was last paused
+  int64_t told_cached_count = 0;   // as reported step by step
+  int64_t recompute_end = 0;       // how far it had been computed when its KV was dropped
+  int64_t recomputed_token_count = 0;
+  KvTier tier = KvTier::kNone;  // where its KV is
+  bool is_lost = false;         // it could not be read back from the disk
+  int64_t block_count = 0;      // held, as far as it was told
+  bool stalled = false;         // RUNNING, and there is no block for its next token
+  int64_t pause_step = -1;      // last completed step when it was last paused
   int64_t pause_count = 0;
   int64_t preemption_count = 0;
 
@@ -60,14 +64,20 @@ struct ObservedGeneration {
   }
   int64_t GivenCount(int64_t end) const { return std::count(is_given.begin(), is_given.begin() + end, true); }
 
-  // All that it can ever need, reserved at once.
+  // To be admitted: its context and one token more, if it may have one more.
   int64_t BlockCountNeeded(int32_t block_tokens) const {
-    const int64_t tokens = GivenCount(static_cast<int64_t>(context.size())) + max_tokens;
+    const int64_t size = static_cast<int64_t>(context.size());
+    const int64_t tokens = std::min(size + 1, GivenCount(size) + max_tokens);
     return (tokens + block_tokens - 1) / block_tokens;
   }
 
+  // To compute what is there.
+  int64_t BlockCountToRun(int32_t block_tokens) const {
+    return (static_cast<int64_t>(context.size()) + block_tokens - 1) / block_tokens;
+  }
+
   int64_t pending_token_count() const { return static_cast<int64_t>(context.size()) - computed_token_count; }
-  bool decoding() const { return computed_token_count >= prefill_end; }
+  bool decoding() const { return computed_token_count >= std::max(prefill_end, recompute_end); }
 
   // Its place, by the policy.
   Place PlaceIn(const EngineOptions& options) const {

@@ -56,7 +56,9 @@ void Observer::NoteCached(const BatchSlice& slice) {
   const bool may_be_cached = options_.prefix_sharing != PrefixSharing::kOff && generation.computed_token_count == 0 &&
                              slice.first_position % options_.block_tokens == 0 && slice.first_position < given;
   if (!may_be_cached) return;
-  generation.cached_token_count = slice.first_position;
+  // What had been computed before it was dropped has been counted.
+  generation.cached_token_count += std::max<int64_t>(
+      0, generation.GivenCount(slice.first_position) - generation.GivenCount(generation.recompute_end));
   generation.computed_token_count = slice.first_position;
 }
 
@@ -75,6 +77,7 @@ void Observer::OnStep(absl::Time now, const Report& report) {
   // Caps, aging and shared blocks make an order of their own; then the engine's invariants alone are checked.
   if (options_.classes.empty() && options_.aging == absl::InfiniteDuration() &&
       options_.prefix_sharing == PrefixSharing::kOff && options_.host_block_count + options_.disk_block_count == 0) {
+    GrowRunning();
     OrderChecker(options_, generations_, shares_, displaced, violations_).Check();
   }
   progress_.clear();
@@ -86,7 +89,26 @@ void Observer::OnStep(absl::Time now, const Report& report) {
   in_step_ = true;
   OnReport(now, report);
   in_step_ = false;
+  has_dropped_ = false;
   CheckProgress();
+}
+
+void Observer::GrowRunning() {
+  int64_t free = options_.block_count;
+  std::map<Place, ObservedGeneration*> running;
+  for (auto& [key, generation] : generations_) {
+    free -= generation.block_count;
+    if (generation.state == State::kRunning) running.emplace(generation.PlaceIn(options_), &generation);
+  }
+  for (const auto& [place, generation] : running) {
+    const int64_t lacks = generation->BlockCountToRun(options_.block_tokens) - generation->block_count;
+    // What was dropped since may have been given to one that waited.
+    generation->stalled = lacks > free || (lacks > 0 && has_dropped_ && shares_.count(generation->key) == 0);
+    totals_.stalls += generation->stalled;
+    if (lacks <= 0 || generation->stalled) continue;
+    generation->block_count += lacks;
+    free -= lacks;
+  }
 }
 
 void Observer::OnReport(absl::Time now, const Report& report) {
@@ -142,6 +164,13 @@ void Observer::On(const StateChanged& event) {
   }
   CheckCause(event);
   generation.state = event.to;
+  generation.stalled = false;
+  if (event.info.has_value() && event.to == State::kPaused && generation.tier == KvTier::kDevice) {
+    const int64_t told = event.info->kv_blocks.total();
+    if (told == generation.block_count + 1 && told <= generation.BlockCountNeeded(options_.block_tokens)) {
+      generation.block_count = told;
+    }
+  }
   if (event.to == State::kRunning) {
     if (generation.tier == KvTier::kHost || generation.tier == KvTier::kDisk) {
       violations_.Add(event.key, absl::StrCat("runs, and its KV is on ", Name(generation.tier)));
@@ -175,10 +204,12 @@ void Observer::CheckCause(const StateChanged& event) {
   // At a boundary, one may give way to end a standstill.
   const auto it = generations_.find(event.key);
   const bool is_lost = it != generations_.end() && it->second.is_lost;
-  const bool has_tiers = options_.host_block_count + options_.disk_block_count > 0;
-  const bool gives_way = !in_step_ && ((event.cause == Cause::kError && (event.from == State::kPreempted || is_lost)) ||
-                                       // Displaced for its blocks, before the step.
-                                       (has_tiers && event.from == State::kRunning && event.to == State::kPreempted));
+  // Displaced for its blocks, before the step; or ended for them, where they must not be dropped.
+  const bool is_displaced = event.from == State::kRunning && event.to == State::kPreempted;
+  const bool runs_out = !options_.allow_recompute && (event.from == State::kPreempted || event.from == State::kRunning);
+  const bool gives_way = !in_step_ && (event.cause == Cause::kError ? is_lost || runs_out
+                                                                    : is_displaced && event.cause == Cause::kScheduler);
+  if (gives_way && event.cause == Cause::kError && !is_lost) ++totals_.out_of_blocks;
   if (by_step != in_step_ && !gives_way)
     violations_.Add(event.key, absl::StrCat("changes at a wrong time, by ", Name(event.cause)));
   // Nothing but a batch makes it run.
@@ -223,12 +254,28 @@ void Observer::On(const Progress& event) {
   if (generation == nullptr) return;
   if (!in_step_ || shares_.count(event.key) == 0) violations_.Add(event.key, "progresses without being run");
   if (!progress_.emplace(event.key, event.prefilled_token_count).second) violations_.Add(event.key, "progresses twice");
-  if (event.recomputed_token_count != 0) violations_.Add(event.key, "recomputes");
+  const int64_t begin = generation->computed_token_count - shares_[event.key];
+  const int64_t again =
+      std::max<int64_t>(0, std::min(generation->computed_token_count, generation->recompute_end) - begin);
+  if (event.recomputed_token_count != again) {
+    violations_.Add(event.key, absl::StrCat("computes ", event.recomputed_token_count, " tokens again, not ", again));
+  }
+  generation->recomputed_token_count += again;
+  generation->told_cached_count += event.cached_token_count;
+  if (generation->told_cached_count != generation->cached_token_count) {
+    violations_.Add(event.key, "tells of more or less cached tokens than there were");
+  }
+  generation->block_count = event.kv_blocks.total();
+  if (generation->block_count <
+      (generation->computed_token_count + options_.block_tokens - 1) / options_.block_tokens) {
+    violations_.Add(event.key, "holds fewer blocks than it has KV in");
+  }
   if (event.output_token_count != static_cast<int32_t>(sampled_.count(event.key))) {
     violations_.Add(event.key, absl::StrCat("progresses by ", event.output_token_count, " output tokens"));
   }
   generation->prefilled_token_count += event.prefilled_token_count;
-  const int64_t expected = generation->GivenCount(generation->computed_token_count) - generation->cached_token_count;
+  const int64_t ever = std::max(generation->computed_token_count, generation->recompute_end);
+  const int64_t expected = generation->GivenCount(ever) - generation->cached_token_count;
   if (generation->prefilled_token_count != expected) {
     violations_.Add(event.key, absl::StrCat("has prefilled ", generation->prefilled_token_count, " tokens; ", expected,
                                             " of those computed are prompt or appended"));
@@ -247,6 +294,18 @@ void Observer::On(const KvMoved& event) {
   if (event.block_count != computed) violations_.Add(event.key, "moves another number of blocks than it has KV in");
   if (!event.error.empty()) {
     generation->is_lost = event.from == KvTier::kDisk;
+    return;
+  }
+  if (event.to == KvTier::kNone) {
+    if (!options_.allow_recompute) violations_.Add(event.key, "is dropped against --allow_recompute");
+    if (generation->state != State::kPreempted) violations_.Add(event.key, "is dropped while it does not wait");
+    if (event.kv_blocks.total() != 0) violations_.Add(event.key, "is dropped and keeps blocks");
+    ++totals_.drops;
+    has_dropped_ = true;
+    generation->recompute_end = std::max(generation->recompute_end, generation->computed_token_count);
+    generation->computed_token_count = 0;
+    generation->block_count = 0;
+    generation->tier = KvTier::kNone;
     return;
   }
   ++totals_.moves;
@@ -273,11 +332,14 @@ void Observer::CheckInfo(const ObservedGeneration& generation, const GenerationI
   check(static_cast<int64_t>(info.state), static_cast<int64_t>(generation.state), "state");
   check(usage.prompt_token_count, static_cast<int64_t>(generation.spec.prompt.size()), "prompt_token_count");
   check(usage.output_token_count, static_cast<int64_t>(generation.tokens.size()), "output_token_count");
-  check(usage.recomputed_token_count, 0, "recomputed_token_count");
+  check(usage.recomputed_token_count, generation.recomputed_token_count, "recomputed_token_count");
   check(usage.cached_token_count, generation.cached_token_count, "cached_token_count");
   check(usage.pause_count, generation.pause_count, "pause_count");
   check(usage.preemption_count, generation.preemption_count, "preemption_count");
-  check(info.kv_blocks.total(), generation.block_count, "kv_block_count");
+  // One that runs may have got a block since it was last told.
+  const bool has_grown = generation.tier == KvTier::kDevice && info.kv_blocks.total() == generation.block_count + 1 &&
+                         info.kv_blocks.total() <= generation.BlockCountNeeded(options_.block_tokens);
+  if (!has_grown) check(info.kv_blocks.total(), generation.block_count, "kv_block_count");
   check(static_cast<int64_t>(info.kv_tier), static_cast<int64_t>(generation.tier), "kv_tier");
   check(usage.prefilled_token_count, generation.prefilled_token_count, "prefilled_token_count");
   check(info.step, step_, "step");

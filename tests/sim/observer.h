@@ -32,6 +32,9 @@ class Observer {
     int64_t pauses = 0;
     int64_t displacements = 0;
     int64_t moves = 0;  // of KV
+    int64_t drops = 0;  // likewise
+    int64_t stalls = 0;
+    int64_t out_of_blocks = 0;  // ended with ERROR for it
   };
 
   // Borrows `decoder` and `violations`, which must outlive this.
@@ -57,6 +60,9 @@ class Observer {
 
  private:
   void CheckSlice(const BatchSlice& slice);
+
+  // Where blocks can be accounted for from outside: those that run take what there is, in their order.
+  void GrowRunning();
 
   // The first slice of a generation may begin behind what the prefix cache has.
   void NoteCached(const BatchSlice& slice);
@@ -93,6 +99,7 @@ class Observer {
 
   // Of the step under way.
   bool in_step_ = false;
+  bool has_dropped_ = false;                   // somebody's KV, since the last step
   std::map<GenerationKey, int64_t> shares_;    // tokens computed
   std::set<GenerationKey> samples_;            // must get a token, or an error
   std::map<GenerationKey, int64_t> progress_;  // prompt tokens reported

@@ -90,6 +90,10 @@ void OrderChecker::CheckShares() {
   for (const std::vector<Entry>* list : {&kept_, &admitted_}) {
     for (const Entry& entry : *list) {
       const int64_t pending = entry.generation->pending_token_count();
+      if (entry.share > 0 && entry.generation->stalled) {
+        violations_.Add(entry.generation->key, "runs without a block for its next token");
+      }
+      if (entry.generation->stalled) continue;
       if (entry.share > pending) violations_.Add(entry.generation->key, "computes tokens that it does not have");
       if (entry.share >= pending) continue;
       if (tokens_left_ > 0) violations_.Add(entry.generation->key, "could use tokens that are left over");
@@ -105,17 +109,22 @@ void OrderChecker::CheckShares() {
 
 void OrderChecker::CheckWaiting() {
   bool blocks_are_kept = false;  // for one ahead that lacks them
+  int64_t kept_blocks = 0;
   int64_t used_slots = 0;
   for (const Entry& entry : waiting_) {
     if (entry.missing_blocks > 0) {
       for (const Entry& other : admitted_) {
         if (other.missing_blocks == 0 || !(entry.place < other.place)) continue;
+        // Where tokens are short, a decode comes before a prefill of the same priority.
+        if (tokens_left_ == 0 && IsAheadForTokens(other, entry)) continue;
         violations_.Add(entry.generation->key, "waits for blocks and is overtaken to them");
       }
-      if (blocks_are_kept || entry.missing_blocks > free_blocks_) {
+      if (blocks_are_kept || entry.missing_blocks > free_blocks_ - kept_blocks) {
         blocks_are_kept = true;
         continue;
       }
+      // It lacks tokens alone, and nobody overtakes it to its blocks meanwhile.
+      if (tokens_left_ == 0) kept_blocks += entry.missing_blocks;
     }
     CheckPassedOver(entry, &used_slots);
   }

@@ -17,6 +17,7 @@ namespace fermata {
 // One step: made before it, asked once. The rules:
 //  - slots, blocks and tokens are not exceeded, and tokens are left only if nobody can use them;
 //  - displaced are exactly as many as lack slots, the least urgent and newest, each for a strictly more urgent one;
+//  - one that runs and finds no block for its next token stands still, and keeps its slot;
 //  - nobody gets a slot, a block or a token that somebody ahead of it in the order could have used. Ahead is
 //    (priority, arrival); for tokens, among equal priorities, decodes come first.
 class OrderChecker {

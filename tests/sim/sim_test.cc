@@ -30,12 +30,15 @@ TEST_P(SimulationTest, PromisesAreKept) {
     totals.finished += result.totals.finished;
     totals.pauses += result.totals.pauses;
     totals.displacements += result.totals.displacements;
+    totals.drops += result.totals.drops;
+    totals.out_of_blocks += result.totals.out_of_blocks;
   }
   // The storms did blow.
   EXPECT_GT(totals.generations, kSeedsPerTest * 30);
   EXPECT_GT(totals.finished, kSeedsPerTest * 5);
   EXPECT_GT(totals.pauses, kSeedsPerTest * 10);
   EXPECT_GT(totals.displacements, 0);
+  EXPECT_GT(totals.drops + totals.out_of_blocks, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, SimulationTest, testing::Range(0, kTests));

@@ -39,6 +39,12 @@ EngineOptions Storm::RandomOptions(SimRandom& random) {
   options.block_count = pick(16, 160);
   options.context_tokens = pick(16, 96);
   options.step_tokens = pick(1, 40);
+  options.allow_recompute = random.OneIn(3);
+  if (random.OneIn(2)) {
+    // Just room for the longest: blocks run out all the time.
+    const int32_t longest = (options.context_tokens + options.block_tokens - 1) / options.block_tokens;
+    options.block_count = longest + pick(0, 6);
+  }
   options.first_revision = pick(1, 1000);
   if (random.OneIn(3)) {
     TrafficClass interactive = {.name = "interactive", .reserved = pick(0, options.max_running - 1)};

@@ -45,6 +45,8 @@ void VerbOracle::OnBoundary(absl::Time now, const std::vector<Command>& commands
     if (change != nullptr && change->cause == Cause::kError) world_.EndStandstill(change->key);
     // Nor who is displaced for blocks: only that it ran.
     if (change != nullptr && change->cause == Cause::kScheduler) world_.Displace(change->key);
+    const auto* moved = std::get_if<KvMoved>(&event);
+    if (moved != nullptr && moved->to == KvTier::kNone) world_.DropKv(moved->key);
   }
   for (const Ticket ticket : snapshots_) CheckSnapshot(ticket);
   if (next_reply_ < report.replies.size()) violations_.Add("more replies than commands that have one");
@@ -270,7 +272,8 @@ void VerbOracle::On(const GetEngineCommand& command) {
       info->disk.block_count != options_.disk_block_count) {
     violations_.Add("GetEngine shows other pools");
   }
-  if (info->recomputed_token_total != 0) violations_.Add("GetEngine shows recomputed tokens");
+  if (info->recomputed_token_total != 0 && !options_.allow_recompute)
+    violations_.Add("GetEngine shows recomputed tokens");
   if (info->draining != world_.draining()) violations_.Add("GetEngine is wrong about the drain");
 }
 

@@ -1,7 +1,7 @@
 """Measures Fermata beside llama.cpp on this machine's CPU, in one run: rounds of one after the other, and medians.
 
 Prints one JSON object a line: what the machine gives at most, a row for each measurement, clients over gRPC, and the
-start of the server. With --save, all of it goes to doc/benchmarks/CPU.json too, beside the other instruction sets.
+start of the server. With --save, all of it goes to docs/benchmarks/CPU.json too, beside the other instruction sets.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def measure(options):
 
 def save(result, cpu, options):
     """Puts `result` into the CPU's file, as the column of its instruction set."""
-    folder = ROOT / "doc/benchmarks"
+    folder = ROOT / "docs/benchmarks"
     folder.mkdir(exist_ok=True)
     path = folder / (re.sub(r"[^a-z0-9]+", "-", cpu.lower()).strip("-") + ".json")
     whole = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"columns": {}}
@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--instructions", choices=sorted(cpu_llama.BUILDS), default=best)
     parser.add_argument("--prefix", type=str.split, default=[], help="runs each program by this command, e.g. taskset")
     parser.add_argument("--serve_only", action="store_true", help="clients over gRPC and the start, without llama.cpp")
-    parser.add_argument("--save", action="store_true", help="into doc/benchmarks")
+    parser.add_argument("--save", action="store_true", help="into docs/benchmarks")
     options = parser.parse_args()
     if options.save and options.serve_only:
         parser.error("--save keeps a whole run: leave out --serve_only")

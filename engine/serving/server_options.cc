@@ -66,6 +66,14 @@ Setter Choice(Field field, std::string first, T first_value, std::string second,
   };
 }
 
+template <typename Field>
+Setter Text(Field field) {
+  return [=](const std::string& value, ServerOptions& options) {
+    field(options) = value;
+    return absl::OkStatus();
+  };
+}
+
 // NAME,max_running=N,max_kv_blocks=N,reserved=N,max_queued=N: what is not there has no cap.
 absl::Status AddClass(const std::string& value, ServerOptions& options) {
   const std::vector<std::string> parts = absl::StrSplit(value, ',');
@@ -121,14 +129,11 @@ std::vector<Flag> CudaFlags() {
   };
 }
 
-std::vector<Flag> BehaviourFlags() {
+std::vector<Flag> ProcessFlags() {
   using O = ServerOptions;
   return {
       {"model", "PATH", "a .gguf file, or a folder with config.json and safetensors; needed",
-       [](const std::string& v, O& o) {
-         o.model_path = v;
-         return absl::OkStatus();
-       }},
+       Text([](O& o) -> std::string& { return o.model_path; })},
       {"load", "file|dummy", "dummy: weights are made up from a folder's config.json, for benchmarks; default file",
        Choice([](O& o) -> bool& { return o.dummy_weights; }, "file", false, "dummy", true)},
       {"backend", "cpu|cuda", "what computes; cuda needs a build with --config=cuda; default cpu",
@@ -137,15 +142,9 @@ std::vector<Flag> BehaviourFlags() {
        Choice([](O& o) -> bool& { return o.exact_cpu_kernels; }, "fast", false, "exact", true)},
       {"cpu_instructions", "NAME",
        "of the fast kernels, for measurements: plain, avx2 or avx512-vnni; default the best",
-       [](const std::string& v, O& o) {
-         o.cpu_instructions = v;
-         return absl::OkStatus();
-       }},
+       Text([](O& o) -> std::string& { return o.cpu_instructions; })},
       {"data_address", "HOST:PORT", "of the data plane; port 0 picks a free one; default 127.0.0.1:50051",
-       [](const std::string& v, O& o) {
-         o.data_address = v;
-         return absl::OkStatus();
-       }},
+       Text([](O& o) -> std::string& { return o.data_address; })},
       {"control_address", "ADDRESS,...", "of the control plane; unix:PATH too; default 127.0.0.1:50052",
        [](const std::string& v, O& o) {
          o.control_addresses = absl::StrSplit(v, ',', absl::SkipEmpty());
@@ -157,10 +156,18 @@ std::vector<Flag> BehaviourFlags() {
          return absl::OkStatus();
        }},
       {"metrics_address", "HOST:PORT", "where Prometheus reads /metrics; port 0 picks a free one; default none",
-       [](const std::string& v, O& o) {
-         o.metrics_address = v;
-         return absl::OkStatus();
-       }},
+       Text([](O& o) -> std::string& { return o.metrics_address; })},
+      {"drain_timeout", "DURATION", "how long SIGTERM waits for what runs; default 25s",
+       Span([](O& o) -> absl::Duration& { return o.drain_timeout; })},
+      {"disconnect_lease", "DURATION", "how long a generation paused by a disconnect is kept; default 10m",
+       Span([](O& o) -> absl::Duration& { return o.engine.disconnect_lease; })},
+      {"log_level", "info|warning|error", "default info", SetLogLevel},
+  };
+}
+
+std::vector<Flag> SchedulingFlags() {
+  using O = ServerOptions;
+  return {
       {"policy", "priority|fcfs", "the order of generations; default priority",
        Choice([](O& o) -> SchedulePolicy& { return o.engine.policy; }, "priority", SchedulePolicy::kPriority, "fcfs",
               SchedulePolicy::kFcfs)},
@@ -186,11 +193,6 @@ std::vector<Flag> BehaviourFlags() {
          o.data_min_priority = number;
          return absl::OkStatus();
        }},
-      {"drain_timeout", "DURATION", "how long SIGTERM waits for what runs; default 25s",
-       Span([](O& o) -> absl::Duration& { return o.drain_timeout; })},
-      {"disconnect_lease", "DURATION", "how long a generation paused by a disconnect is kept; default 10m",
-       Span([](O& o) -> absl::Duration& { return o.engine.disconnect_lease; })},
-      {"log_level", "info|warning|error", "default info", SetLogLevel},
   };
 }
 
@@ -217,10 +219,7 @@ std::vector<Flag> LimitFlags() {
       {"kv_host_bytes", "N", "of KV in the host's memory, for what is paused or displaced; default 0, none",
        Number<int64_t>([](O& o) -> int64_t& { return o.kv_host_bytes; }, 0)},
       {"kv_disk_dir", "FOLDER", "for KV in files, where paused generations outlive a restart; default none",
-       [](const std::string& v, O& o) {
-         o.kv_disk_dir = v;
-         return absl::OkStatus();
-       }},
+       Text([](O& o) -> std::string& { return o.kv_disk_dir; })},
       {"kv_disk_bytes", "N", "of KV there; default nine tenths of what is free",
        Number<int64_t>([](O& o) -> int64_t& { return o.kv_disk_bytes; }, 0)},
       {"block_tokens", "N", "tokens in a KV block; default 16",
@@ -231,9 +230,11 @@ std::vector<Flag> LimitFlags() {
 }
 
 std::vector<Flag> AllFlags() {
-  std::vector<Flag> flags = BehaviourFlags();
-  for (Flag& flag : CudaFlags()) flags.push_back(std::move(flag));
-  for (Flag& flag : LimitFlags()) flags.push_back(std::move(flag));
+  std::vector<Flag> flags;
+  for (std::vector<Flag>& some :
+       std::vector<std::vector<Flag>>{ProcessFlags(), CudaFlags(), SchedulingFlags(), LimitFlags()}) {
+    for (Flag& flag : some) flags.push_back(std::move(flag));
+  }
   return flags;
 }
 

@@ -77,13 +77,13 @@ class TiersTest(unittest.TestCase):
             self.check_whole(stream)
 
     def test_room_is_made_for_a_newcomer_by_what_is_paused(self):
-        # Blocks for two of these at a time: 23,040 floats a token in 16 tokens a block.
-        flags = ('--kv_bytes=14000000', '--kv_host_bytes=60000000', '--prefix_cache=off')
+        # Nine blocks (11,520 floats a token, 16 tokens each): one of these whole takes seven, four so far twelve.
+        flags = ('--kv_bytes=7000000', '--kv_host_bytes=60000000', '--prefix_cache=off')
         with self.server(*flags) as server:
             streams = []
             for n in range(4):
                 stream = server.generate(f'g{n}', spec(STORY, TOKENS))
-                stream.await_tokens(10)
+                stream.await_tokens(30)
                 server.verb('Preempt', f'g{n}')
                 streams.append(stream)
             self.assertEqual(server.get('g0').kv_tier, HOST, 'the least recently paused has made room')

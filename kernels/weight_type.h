@@ -8,7 +8,7 @@
 namespace fermata::kernels {
 
 // As GGUF files pack them. Elements of a row are packed in blocks; a row never shares a block with another.
-enum class WeightType { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ8_0, kQ6_K };
+enum class WeightType { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ8_0, kQ6_K, kQ4_K, kQ5_K, kQ5_0, kQ5_1, kIQ4_NL };
 
 struct WeightTypeInfo {
   int32_t block_elements;
@@ -30,6 +30,16 @@ constexpr WeightTypeInfo InfoOf(WeightType type) {
       return {32, 34};
     case WeightType::kQ6_K:
       return {256, 210};
+    case WeightType::kQ4_K:
+      return {256, 144};
+    case WeightType::kQ5_K:
+      return {256, 176};
+    case WeightType::kQ5_0:
+      return {32, 22};
+    case WeightType::kQ5_1:
+      return {32, 24};
+    case WeightType::kIQ4_NL:
+      return {32, 18};
   }
   return {1, 0};
 }

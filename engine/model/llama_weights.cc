@@ -31,6 +31,16 @@ std::optional<kernels::WeightType> WeightTypeOf(TensorType type) {
       return kernels::WeightType::kQ8_0;
     case TensorType::kQ6_K:
       return kernels::WeightType::kQ6_K;
+    case TensorType::kQ4_K:
+      return kernels::WeightType::kQ4_K;
+    case TensorType::kQ5_K:
+      return kernels::WeightType::kQ5_K;
+    case TensorType::kQ5_0:
+      return kernels::WeightType::kQ5_0;
+    case TensorType::kQ5_1:
+      return kernels::WeightType::kQ5_1;
+    case TensorType::kIQ4_NL:
+      return kernels::WeightType::kIQ4_NL;
     default:
       return std::nullopt;
   }
@@ -133,7 +143,8 @@ class Loader {
     if (!type.has_value()) {
       return absl::UnimplementedError(
           absl::StrCat(source_.path(), ": tensor \"", name, "\" has type ", InfoOf(tensor->type).name,
-                       ", which is not served yet; F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q6_K are"));
+                       ", which is not served yet; F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_0, Q5_1, Q4_K, Q4_0, Q4_1 "
+                       "and IQ4_NL are"));
     }
     kernels::WeightView view = {.type = *type, .rows = 1, .columns = shape.back(), .data = tensor->data};
     if (shape.size() > 1) view.rows = shape[0];

@@ -26,6 +26,16 @@ void AppendRandom(int bytes, std::mt19937& random, std::string* out) {
   for (int i = 0; i < bytes; ++i) out->push_back(static_cast<char>(random() & 0xFF));
 }
 
+// A superblock of Q4_K or Q5_K: eight scales from 33 to 40 with minima 32.
+void AppendScaledBlock(bool five_bits, uint16_t scale, uint16_t minimum, std::mt19937& random, std::string* out) {
+  Append16(five_bits ? scale - (1 << 10) : scale, out);  // half as much for twice as many values
+  Append16(minimum, out);
+  for (int i = 0; i < 4; ++i) out->push_back(static_cast<char>(0x80 | (33 + i)));
+  for (int i = 0; i < 4; ++i) out->push_back(static_cast<char>(0x80 | 32));
+  for (int i = 0; i < 4; ++i) out->push_back(static_cast<char>(5 + i));
+  AppendRandom(five_bits ? 160 : 128, random, out);
+}
+
 uint32_t FloatBits(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
@@ -70,6 +80,20 @@ void AppendBlock(TensorType type, float deviation, std::mt19937& random, std::st
       AppendRandom(192, random, out);
       for (int i = 0; i < 16; ++i) out->push_back(static_cast<char>(8 + i));
       Append16(f16_power(exponent - 6), out);
+      break;
+    case TensorType::kQ5_0:
+    case TensorType::kQ5_1:
+      Append16(f16_power(exponent - 1), out);
+      if (type == TensorType::kQ5_1) Append16(static_cast<uint16_t>(f16_power(exponent + 3) | 0x8000), out);
+      AppendRandom(20, random, out);
+      break;
+    case TensorType::kIQ4_NL:
+      Append16(f16_power(exponent - 4), out);
+      AppendRandom(16, random, out);
+      break;
+    case TensorType::kQ4_K:
+    case TensorType::kQ5_K:
+      AppendScaledBlock(type == TensorType::kQ5_K, f16_power(exponent - 5), f16_power(exponent - 2), random, out);
       break;
     default:
       LOG(FATAL) << "no tiny model of type " << InfoOf(type).name;

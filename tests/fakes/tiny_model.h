@@ -13,7 +13,7 @@ namespace fermata {
 
 struct TinyModelOptions {
   int32_t layer_count = 2;
-  int32_t embedding_size = 64;  // a multiple of 256 for Q6_K, of 32 for the other quantised types
+  int32_t embedding_size = 64;  // a multiple of 256 for K types, of 32 for the other quantised types
   int32_t head_count = 4;
   int32_t kv_head_count = 2;
   int32_t feed_forward_size = 128;  // as embedding_size

@@ -40,7 +40,7 @@ class WeightTypeTest : public testing::TestWithParam<TensorType> {
     TinyModelOptions options;
     options.weight_type = GetParam();
     options.tied = GetParam() != TensorType::kF16;  // both ways get a turn
-    if (GetParam() == TensorType::kQ6_K) options.embedding_size = options.feed_forward_size = 256;
+    if (InfoOf(GetParam()).block_elements == 256) options.embedding_size = options.feed_forward_size = 256;
     return options;
   }
 };
@@ -80,7 +80,8 @@ TEST_P(WeightTypeTest, TheFastPathIsNearTheExactOne) {
 
 INSTANTIATE_TEST_SUITE_P(All, WeightTypeTest,
                          testing::Values(TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ8_0,
-                                         TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ6_K),
+                                         TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ6_K, TensorType::kQ4_K,
+                                         TensorType::kQ5_K, TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kIQ4_NL),
                          [](const auto& info) { return std::string(InfoOf(info.param).name); });
 
 absl::Status StatusOf(const GgufWriter& writer) {
@@ -119,12 +120,12 @@ TEST(LoadModelTest, MissingAndMisshapenTensorsAreNamed) {
 }
 
 TEST(LoadModelTest, WeightTypesThatAreNotServedYetAreNamed) {
-  GgufWriter model = TinyModel({});
-  model.AddTensor("output.weight", TensorType::kQ5_0, {64, kTinyVocabularySize},
-                  std::string(kTinyVocabularySize * 2 * 22, '\0'));
+  GgufWriter model = TinyModel({.embedding_size = 256});
+  model.AddTensor("output.weight", TensorType::kQ2_K, {256, kTinyVocabularySize},
+                  std::string(kTinyVocabularySize * 84, '\0'));
   const absl::Status status = StatusOf(model);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("Q5_0"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("Q2_K"));
 }
 
 // Header, metadata and tensor table with some bytes changed; what still loads also tokenizes.

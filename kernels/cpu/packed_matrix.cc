@@ -12,14 +12,34 @@ namespace {
 constexpr int kAlignment = 64;  // a cache line
 
 PackedForm FormOf(WeightType type) {
-  if (type == WeightType::kQ8_0) return PackedForm::kBytes;
-  return type == WeightType::kQ6_K ? PackedForm::kSixBits : PackedForm::kNibbles;
+  switch (type) {
+    case WeightType::kQ8_0:
+    case WeightType::kIQ4_NL:
+      return PackedForm::kBytes;
+    case WeightType::kQ6_K:
+      return PackedForm::kSixBits;
+    case WeightType::kQ5_0:
+    case WeightType::kQ5_1:
+      return PackedForm::kFiveBits;
+    case WeightType::kQ4_K:
+      return PackedForm::kScaledNibbles;
+    case WeightType::kQ5_K:
+      return PackedForm::kScaledFiveBits;
+    default:
+      return PackedForm::kNibbles;
+  }
 }
 
 int64_t GroupBytes(PackedForm form, int64_t columns) {
   switch (form) {
     case PackedForm::kNibbles:
-      return columns / 32 * kNibblesBlockBytes;
+      return NibblesLayout<false, false>::Bytes(columns);
+    case PackedForm::kFiveBits:
+      return NibblesLayout<true, false>::Bytes(columns);
+    case PackedForm::kScaledNibbles:
+      return NibblesLayout<false, true>::Bytes(columns);
+    case PackedForm::kScaledFiveBits:
+      return NibblesLayout<true, true>::Bytes(columns);
     case PackedForm::kBytes:
       return columns / 32 * kBytesBlockBytes;
     case PackedForm::kSixBits:
@@ -30,19 +50,19 @@ int64_t GroupBytes(PackedForm form, int64_t columns) {
 
 void StoreU16(uint16_t value, uint8_t* bytes) { std::memcpy(bytes, &value, sizeof(value)); }
 
-// -8 * the f16 `bits`, in f16. Exact but for overflow, which no sane scale reaches: a power of two.
-uint16_t TimesMinusEight(uint16_t bits) {
+// -2^`power` * the f16 `bits`, in f16. Exact but for overflow, which no sane scale reaches.
+uint16_t TimesMinusPower(uint16_t bits, int power) {
   const uint16_t sign = (bits & 0x8000u) ^ 0x8000u;
   const uint16_t exponent = (bits >> 10) & 0x1Fu;
   uint16_t mantissa = bits & 0x3FFu;
   if (exponent == 0x1F) return sign | (bits & 0x7FFFu);
   if (exponent != 0) {
-    return exponent + 3 >= 0x1F ? static_cast<uint16_t>(sign | 0x7C00u)
-                                : static_cast<uint16_t>(sign | ((exponent + 3) << 10) | mantissa);
+    return exponent + power >= 0x1F ? static_cast<uint16_t>(sign | 0x7C00u)
+                                    : static_cast<uint16_t>(sign | ((exponent + power) << 10) | mantissa);
   }
-  // Subnormal: shift up to three times, until it is normal.
+  // Subnormal: shift up to `power` times, until it is normal.
   uint16_t new_exponent = 0;
-  for (int shift = 0; shift < 3; ++shift) {
+  for (int shift = 0; shift < power; ++shift) {
     if (new_exponent > 0) {
       ++new_exponent;
     } else {
@@ -61,7 +81,60 @@ void PackNibbles(WeightType type, const uint8_t* source, int lane, uint8_t* bloc
   // The source pairs columns i and i + 16 too.
   for (int i = 0; i < 16; ++i) block[i / 4 * 64 + lane * 4 + i % 4] = nibbles[i];
   StoreU16(scale, block + 256 + lane * 2);
-  StoreU16(has_minimum ? LoadU16(source + 2) : TimesMinusEight(scale), block + 256 + 2 * kPackedRows + lane * 2);
+  StoreU16(has_minimum ? LoadU16(source + 2) : TimesMinusPower(scale, 3), block + 256 + 2 * kPackedRows + lane * 2);
+}
+
+// Row `lane` of the values of a block of 32 columns, whose bytes are still zero for it.
+void SetFiveBits(const uint8_t* values, int lane, uint8_t* block) {
+  for (int i = 0; i < 16; ++i) {
+    const int place = lane * 4 + i % 4;
+    block[i / 4 * 64 + place] = static_cast<uint8_t>((values[i] & 0xF) | (values[i + 16] & 0xF) << 4);
+    block[256 + place] |= static_cast<uint8_t>((values[i] >> 4 << (i / 4)) | (values[i + 16] >> 4 << (4 + i / 4)));
+  }
+}
+
+// Row `lane` of a block of 32 columns, from Q5_0 or Q5_1.
+void PackFiveBits(WeightType type, const uint8_t* source, int lane, uint8_t* block) {
+  using Layout = NibblesLayout<true, false>;
+  const uint16_t scale = LoadU16(source);
+  const bool has_minimum = type == WeightType::kQ5_1;
+  uint8_t values[32];
+  UnpackFiveBits(source + (has_minimum ? 4 : 2), values);
+  SetFiveBits(values, lane, block);
+  StoreU16(scale, block + Layout::kScales + lane * 2);
+  StoreU16(has_minimum ? LoadU16(source + 2) : TimesMinusPower(scale, 4), block + Layout::kMinima + lane * 2);
+}
+
+// Row `lane` of 8 blocks of 32 columns and what stands before them, from a superblock of Q4_K or Q5_K.
+template <bool five_bits>
+void PackScaled(const uint8_t* source, int lane, uint8_t* block) {
+  using Layout = NibblesLayout<five_bits, true>;
+  const ScaledBlock unpacked = five_bits ? UnpackQ5K(source) : UnpackQ4K(source);
+  StoreU16(LoadU16(source), block + lane * 2);
+  // Subtracted there, added here.
+  StoreU16(LoadU16(source + 2) ^ 0x8000u, block + 2 * kPackedRows + lane * 2);
+  block += Layout::kHeaderBytes;
+  for (int part = 0; part < 8; ++part, block += Layout::kBlockBytes) {
+    const uint8_t* values = unpacked.values + part * 32;
+    if constexpr (five_bits) {
+      SetFiveBits(values, lane, block);
+    } else {
+      for (int i = 0; i < 16; ++i) {
+        block[i / 4 * 64 + lane * 4 + i % 4] = static_cast<uint8_t>(values[i] | values[i + 16] << 4);
+      }
+    }
+    block[Layout::kScales + lane] = unpacked.scales[part];
+    block[Layout::kMinima + lane] = unpacked.minima[part];
+  }
+}
+
+// Row `lane` of a block of 32 columns, from IQ4_NL.
+void PackTableValues(const uint8_t* source, int lane, uint8_t* block) {
+  for (int i = 0; i < 32; ++i) {
+    const int nibble = source[2 + i % 16] >> (i / 16 * 4) & 0xF;
+    block[i / 4 * 64 + lane * 4 + i % 4] = static_cast<uint8_t>(kIq4NlValues[nibble] + 128);
+  }
+  StoreU16(LoadU16(source), block + 512 + lane * 2);
 }
 
 // Row `lane` of a block of 32 columns, from Q8_0.
@@ -87,8 +160,7 @@ void PackSixBits(const uint8_t* source, int lane, uint8_t* block) {
 void PackedMatrix::FreeDeleter::operator()(uint8_t* data) const { std::free(data); }
 
 bool PackedMatrix::CanPack(WeightType type) {
-  return type == WeightType::kQ4_0 || type == WeightType::kQ4_1 || type == WeightType::kQ8_0 ||
-         type == WeightType::kQ6_K;
+  return type != WeightType::kF32 && type != WeightType::kF16 && type != WeightType::kBF16;
 }
 
 PackedMatrix::PackedMatrix(const WeightView& view, PackedForm form)
@@ -115,10 +187,22 @@ void PackedMatrix::PackGroup(const WeightView& view, int64_t group) {
       switch (form_) {
         case PackedForm::kNibbles:
           PackNibbles(view.type, source, lane, block);
-          block += kNibblesBlockBytes;
+          block += NibblesLayout<false, false>::Bytes(32);
+          break;
+        case PackedForm::kFiveBits:
+          PackFiveBits(view.type, source, lane, block);
+          block += NibblesLayout<true, false>::Bytes(32);
+          break;
+        case PackedForm::kScaledNibbles:
+          PackScaled<false>(source, lane, block);
+          block += NibblesLayout<false, true>::Bytes(256);
+          break;
+        case PackedForm::kScaledFiveBits:
+          PackScaled<true>(source, lane, block);
+          block += NibblesLayout<true, true>::Bytes(256);
           break;
         case PackedForm::kBytes:
-          PackBytes(source, lane, block);
+          view.type == WeightType::kQ8_0 ? PackBytes(source, lane, block) : PackTableValues(source, lane, block);
           block += kBytesBlockBytes;
           break;
         case PackedForm::kSixBits:

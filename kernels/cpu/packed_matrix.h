@@ -20,13 +20,32 @@ enum class PackedForm {
   // columns
   // 16 + 4k.. in its high one. Then 16 f16 scales, 16 f16 minima: weight = scale * nibble + minimum. From Q4_0, Q4_1.
   kNibbles,
-  // 32 columns: 512 bytes, offset by 128. Then 16 f16 scales: weight = scale * (byte - 128). From Q8_0.
+  // As kNibbles, with 64 bytes of fifth bits after the nibbles: bit k of byte j is that of the low nibble of byte j of
+  // piece k, bit 4 + k that of the high one. From Q5_0, Q5_1.
+  kFiveBits,
+  // As kNibbles and kFiveBits, but for the scales: before each 256 columns stand 16 f16 scales and 16 f16 minima, and
+  // after each 32 the 16 bytes that scale the ones, the 16 bytes that scale the others. From Q4_K, Q5_K.
+  kScaledNibbles,
+  kScaledFiveBits,
+  // 32 columns: 512 bytes, offset by 128. Then 16 f16 scales: weight = scale * (byte - 128). From Q8_0, IQ4_NL.
   kBytes,
   // 16 columns: 256 bytes, offset by 32. Then 16 f32 scales: weight = scale * (byte - 32). From Q6_K.
   kSixBits,
 };
 
-inline constexpr int kNibblesBlockBytes = 256 + 2 * kPackedRows * 2;
+// Of the first four forms: what one looks like.
+template <bool five_bits, bool scaled>
+struct NibblesLayout {
+  static constexpr int kHeaderBytes = scaled ? 2 * kPackedRows * 2 : 0;  // before each 8 blocks
+  static constexpr int kScales = five_bits ? 256 + 64 : 256;             // where in a block scales begin
+  static constexpr int kMinima = kScales + kPackedRows * (scaled ? 1 : 2);
+  static constexpr int kBlockBytes = kMinima + kPackedRows * (scaled ? 1 : 2);
+
+  static constexpr int64_t Bytes(int64_t columns) {
+    return columns / 32 * kBlockBytes + (scaled ? columns / 256 * kHeaderBytes : 0);
+  }
+};
+
 inline constexpr int kBytesBlockBytes = 512 + kPackedRows * 2;
 inline constexpr int kSixBitsBlockBytes = 256 + kPackedRows * 4;
 

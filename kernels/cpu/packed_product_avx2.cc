@@ -18,6 +18,10 @@ inline __m256 LoadF16(const uint8_t* halves) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves)));
 }
 
+inline __m256 LoadU8(const uint8_t* bytes) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))));
+}
+
 inline __m256i Load(const uint8_t* bytes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)); }
 
 // Sums of 4 neighbouring products. REQUIRES: w below 128, so that pairs of products fit in 16 bits.
@@ -44,30 +48,66 @@ inline const ActivationBlock& OfX(const PackedTile& tile, int64_t block, int row
   return tile.blocks[block * tile.rows_per_tile + row];
 }
 
-template <int kRows>
-inline void Nibbles(const PackedTile& tile, Lanes* sums) {
+// Half `part` of the values of a block.
+template <bool five_bits>
+inline void LoadNibbles(const uint8_t* block, int part, __m256i* low, __m256i* high) {
   const __m256i mask = _mm256_set1_epi8(0xF);
+  for (int k = 0; k < 4; ++k) {
+    const __m256i bytes = Load(block + k * 64 + part * 32);
+    low[k] = _mm256_and_si256(bytes, mask);
+    high[k] = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+  }
+  if constexpr (five_bits) {
+    const __m256i fifth = _mm256_set1_epi8(0x10);
+    __m256i bits = Load(block + 256 + part * 32);
+    for (int k = 0; k < 4; ++k, bits = _mm256_srli_epi16(bits, 1)) {
+      low[k] = _mm256_or_si256(low[k], _mm256_and_si256(_mm256_slli_epi16(bits, 4), fifth));
+      high[k] = _mm256_or_si256(high[k], _mm256_and_si256(bits, fifth));
+    }
+  }
+}
+
+// Sums of 4 neighbouring products of 32 columns. Eight products of nibbles fit in 16 bits together, four of five bits:
+// they are widened once or twice.
+template <bool five_bits>
+inline __m256i MultiplyNibbles(const __m256i* low, const __m256i* high, const int8_t* x) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  __m256i words = _mm256_setzero_si256();
+  __m256i more_words = _mm256_setzero_si256();
+  for (int k = 0; k < 4; ++k) {
+    words = _mm256_add_epi16(words, _mm256_maddubs_epi16(low[k], Broadcast4(x + k * 4)));
+    __m256i& others = five_bits ? more_words : words;
+    others = _mm256_add_epi16(others, _mm256_maddubs_epi16(high[k], Broadcast4(x + 16 + k * 4)));
+  }
+  const __m256i product = _mm256_madd_epi16(words, ones);
+  return five_bits ? _mm256_add_epi32(product, _mm256_madd_epi16(more_words, ones)) : product;
+}
+
+template <int kRows, bool five_bits, bool scaled>
+inline void Nibbles(const PackedTile& tile, Lanes* sums) {
+  using Layout = NibblesLayout<five_bits, scaled>;
   const uint8_t* block = tile.group;
-  for (int64_t b = 0; b < tile.columns / 32; ++b, block += kNibblesBlockBytes) {
+  const uint8_t* header = nullptr;
+  for (int64_t b = 0; b < tile.columns / 32; ++b, block += Layout::kBlockBytes) {
+    if (scaled && b % 8 == 0) {
+      header = block;
+      block += Layout::kHeaderBytes;
+    }
     for (int part = 0; part < 2; ++part) {
       __m256i low[4], high[4];
-      for (int k = 0; k < 4; ++k) {
-        const __m256i bytes = Load(block + k * 64 + part * 32);
-        low[k] = _mm256_and_si256(bytes, mask);
-        high[k] = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+      LoadNibbles<five_bits>(block, part, low, high);
+      __m256 scale, minimum;
+      if constexpr (scaled) {
+        scale = _mm256_mul_ps(LoadF16(header + part * 16), LoadU8(block + Layout::kScales + part * 8));
+        minimum = _mm256_mul_ps(LoadF16(header + 32 + part * 16), LoadU8(block + Layout::kMinima + part * 8));
+      } else {
+        scale = LoadF16(block + Layout::kScales + part * 16);
+        minimum = LoadF16(block + Layout::kMinima + part * 16);
       }
-      const __m256 scale = LoadF16(block + 256 + part * 16);
-      const __m256 minimum = LoadF16(block + 288 + part * 16);
       for (int r = 0; r < kRows; ++r) {
         const int8_t* x = X(tile, b, r);
         const ActivationBlock& of_x = OfX(tile, b, r);
-        // Eight products of nibbles fit in 16 bits together: they are widened once.
-        __m256i words = _mm256_setzero_si256();
-        for (int k = 0; k < 4; ++k) {
-          words = _mm256_add_epi16(words, _mm256_maddubs_epi16(low[k], Broadcast4(x + k * 4)));
-          words = _mm256_add_epi16(words, _mm256_maddubs_epi16(high[k], Broadcast4(x + 16 + k * 4)));
-        }
-        const __m256i product = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+        const __m256i product = MultiplyNibbles<five_bits>(low, high, x);
         __m256& sum = sums[r].part[part];
         Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(of_x.scale)), sum);
         sum = _mm256_fmadd_ps(minimum, _mm256_set1_ps(of_x.scaled_sum), sum);
@@ -120,7 +160,16 @@ void Tile(const PackedTile& tile) {
   for (Lanes& lanes : sums) lanes.part[0] = lanes.part[1] = _mm256_setzero_ps();
   switch (tile.form) {
     case PackedForm::kNibbles:
-      Nibbles<kRows>(tile, sums);
+      Nibbles<kRows, false, false>(tile, sums);
+      break;
+    case PackedForm::kFiveBits:
+      Nibbles<kRows, true, false>(tile, sums);
+      break;
+    case PackedForm::kScaledNibbles:
+      Nibbles<kRows, false, true>(tile, sums);
+      break;
+    case PackedForm::kScaledFiveBits:
+      Nibbles<kRows, true, true>(tile, sums);
       break;
     case PackedForm::kBytes:
       Bytes<kRows>(tile, sums);

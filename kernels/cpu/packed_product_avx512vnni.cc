@@ -13,27 +13,49 @@ inline __m512 LoadF16(const uint8_t* halves) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves)));
 }
 
+inline __m512 LoadU8(const uint8_t* bytes) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes))));
+}
+
 // Adds what an integer product of a block comes to.
 inline void Accumulate(__m512i product, __m512 scale, const ActivationBlock& x, __m512& sum) {
   sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), _mm512_mul_ps(scale, _mm512_set1_ps(x.scale)), sum);
 }
 
-template <int kRows>
+template <int kRows, bool five_bits, bool scaled>
 inline void Nibbles(const PackedTile& tile, __m512* sums) {
+  using Layout = NibblesLayout<five_bits, scaled>;
   const __m512i mask = _mm512_set1_epi8(0xF);
   const uint8_t* block = tile.group;
   const int8_t* x = tile.values;
   const ActivationBlock* of_x = tile.blocks;
-  const uint8_t* const end = block + tile.columns / 32 * kNibblesBlockBytes;
-  for (; block < end; block += kNibblesBlockBytes, x += tile.rows_per_tile * 32, of_x += tile.rows_per_tile) {
+  const uint8_t* const end = block + Layout::Bytes(tile.columns);
+  __m512 outer_scale = _mm512_setzero_ps(), outer_minimum = _mm512_setzero_ps();
+  for (int place = 0; block < end;
+       ++place, block += Layout::kBlockBytes, x += tile.rows_per_tile * 32, of_x += tile.rows_per_tile) {
+    if (scaled && place % 8 == 0) {
+      outer_scale = LoadF16(block);
+      outer_minimum = LoadF16(block + 2 * kPackedRows);
+      block += Layout::kHeaderBytes;
+    }
     __m512i low[4], high[4];
     for (int k = 0; k < 4; ++k) {
       const __m512i bytes = _mm512_loadu_si512(block + k * 64);
       low[k] = _mm512_and_si512(bytes, mask);
       high[k] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask);
     }
-    const __m512 scale = LoadF16(block + 256);
-    const __m512 minimum = LoadF16(block + 288);
+    if constexpr (five_bits) {
+      const __m512i fifth = _mm512_set1_epi8(0x10);
+      __m512i bits = _mm512_loadu_si512(block + 256);
+      for (int k = 0; k < 4; ++k, bits = _mm512_srli_epi16(bits, 1)) {
+        low[k] = _mm512_or_si512(low[k], _mm512_and_si512(_mm512_slli_epi16(bits, 4), fifth));
+        high[k] = _mm512_or_si512(high[k], _mm512_and_si512(bits, fifth));
+      }
+    }
+    const uint8_t* scales = block + Layout::kScales;
+    const uint8_t* minima = block + Layout::kMinima;
+    const __m512 scale = scaled ? _mm512_mul_ps(outer_scale, LoadU8(scales)) : LoadF16(scales);
+    const __m512 minimum = scaled ? _mm512_mul_ps(outer_minimum, LoadU8(minima)) : LoadF16(minima);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       // Integers: their order does not matter.
@@ -91,7 +113,16 @@ void Tile(const PackedTile& tile) {
   for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
   switch (tile.form) {
     case PackedForm::kNibbles:
-      Nibbles<kRows>(tile, sums);
+      Nibbles<kRows, false, false>(tile, sums);
+      break;
+    case PackedForm::kFiveBits:
+      Nibbles<kRows, true, false>(tile, sums);
+      break;
+    case PackedForm::kScaledNibbles:
+      Nibbles<kRows, false, true>(tile, sums);
+      break;
+    case PackedForm::kScaledFiveBits:
+      Nibbles<kRows, true, true>(tile, sums);
       break;
     case PackedForm::kBytes:
       Bytes<kRows>(tile, sums);

@@ -14,16 +14,31 @@ void MultiplyPiece(const uint8_t* bytes, int shift, int mask, const int8_t* x, i
   }
 }
 
-void NibblesBlock(const uint8_t* block, const int8_t* x, const ActivationBlock& of_x, float* output) {
+// Block `index` of a row.
+template <bool five_bits, bool scaled>
+void NibblesBlock(const uint8_t* group, int64_t index, const int8_t* x, const ActivationBlock& of_x, float* output) {
+  using Layout = NibblesLayout<five_bits, scaled>;
+  // Where the f16 numbers before the last 8 blocks are; in other forms there are none.
+  const uint8_t* header = group + index / 8 * 8 * Layout::kBlockBytes + index / 8 * Layout::kHeaderBytes;
+  const uint8_t* block = header + Layout::kHeaderBytes + index % 8 * Layout::kBlockBytes;
   int32_t sums[kPackedRows] = {};
+  int32_t high_sums[kPackedRows] = {};
   for (int piece = 0; piece < 4; ++piece) {
     MultiplyPiece(block + piece * 64, 0, 0xF, x + piece * 4, sums);
     MultiplyPiece(block + piece * 64, 4, 0xF, x + 16 + piece * 4, sums);
+    if (!five_bits) continue;
+    MultiplyPiece(block + 256, piece, 1, x + piece * 4, high_sums);
+    MultiplyPiece(block + 256, 4 + piece, 1, x + 16 + piece * 4, high_sums);
   }
+  const auto f16 = [](const uint8_t* halves, int lane) { return F16ToFloat(LoadU16(halves + lane * 2)); };
+  const uint8_t* scales = block + Layout::kScales;
+  const uint8_t* minima = block + Layout::kMinima;
   for (int lane = 0; lane < kPackedRows; ++lane) {
-    const float scale = F16ToFloat(LoadU16(block + 256 + lane * 2)) * of_x.scale;
-    const float minimum = F16ToFloat(LoadU16(block + 288 + lane * 2));
-    output[lane] = std::fma(static_cast<float>(sums[lane]), scale, output[lane]);
+    const float scale = scaled ? f16(header, lane) * static_cast<float>(scales[lane]) : f16(scales, lane);
+    const float minimum =
+        scaled ? f16(header + 2 * kPackedRows, lane) * static_cast<float>(minima[lane]) : f16(minima, lane);
+    const float product = static_cast<float>(sums[lane] + 16 * high_sums[lane]);
+    output[lane] = std::fma(product, scale * of_x.scale, output[lane]);
     output[lane] = std::fma(minimum, of_x.scaled_sum, output[lane]);
   }
 }
@@ -60,7 +75,16 @@ void PackedProductPlain(const PackedTile& tile) {
       const ActivationBlock& of_x = tile.blocks[place];
       switch (tile.form) {
         case PackedForm::kNibbles:
-          NibblesBlock(tile.group + block * kNibblesBlockBytes, x, of_x, output);
+          NibblesBlock<false, false>(tile.group, block, x, of_x, output);
+          break;
+        case PackedForm::kFiveBits:
+          NibblesBlock<true, false>(tile.group, block, x, of_x, output);
+          break;
+        case PackedForm::kScaledNibbles:
+          NibblesBlock<false, true>(tile.group, block, x, of_x, output);
+          break;
+        case PackedForm::kScaledFiveBits:
+          NibblesBlock<true, true>(tile.group, block, x, of_x, output);
           break;
         case PackedForm::kBytes:
           BytesBlock(tile.group + block * kBytesBlockBytes, x, of_x, output);

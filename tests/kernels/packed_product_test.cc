@@ -40,7 +40,9 @@ Problem RandomProblem(WeightType type, int64_t rows, int64_t columns, int x_rows
   };
   for (size_t block = 0; block < problem.bytes.size(); block += block_bytes) {
     set_scale(type == WeightType::kQ6_K ? block + 208 : block);
-    if (type == WeightType::kQ4_1) set_scale(block + 2);
+    const bool has_minimum = type == WeightType::kQ4_1 || type == WeightType::kQ5_1 || type == WeightType::kQ4_K ||
+                             type == WeightType::kQ5_K;
+    if (has_minimum) set_scale(block + 2);
   }
   problem.view.data = problem.bytes.data();
   std::normal_distribution<float> normal;
@@ -123,12 +125,15 @@ TEST_P(PackedProductTest, EveryInstructionSetAndTileGivesTheSameBits) {
 }
 
 std::string TypeName(const testing::TestParamInfo<WeightType>& info) {
-  constexpr const char* kNames[] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0", "Q6_K"};
+  constexpr const char* kNames[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q8_0",
+                                    "Q6_K", "Q4_K", "Q5_K", "Q5_0", "Q5_1", "IQ4_NL"};
   return kNames[static_cast<int>(info.param)];
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, PackedProductTest,
-                         testing::Values(WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0, WeightType::kQ6_K),
+                         testing::Values(WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0, WeightType::kQ6_K,
+                                         WeightType::kQ4_K, WeightType::kQ5_K, WeightType::kQ5_0, WeightType::kQ5_1,
+                                         WeightType::kIQ4_NL),
                          TypeName);
 
 // One row alone has another layout than many; products of it have the same bits.

@@ -124,6 +124,24 @@ TEST_P(PackedProductTest, EveryInstructionSetAndTileGivesTheSameBits) {
   }
 }
 
+// Sums of the largest weights and activations do not overflow.
+TEST_P(PackedProductTest, LargestValuesGiveTheSameBits) {
+  for (const float value : {1.0f, -1.0f}) {
+    Problem problem = RandomProblem(GetParam(), /*rows=*/16, /*columns=*/256, 1, /*seed=*/6);
+    const int64_t head = GetParam() == WeightType::kQ6_K ? 0 : 4;
+    const int64_t tail = GetParam() == WeightType::kQ6_K ? 192 : InfoOf(GetParam()).block_bytes;
+    for (size_t block = 0; block < problem.bytes.size(); block += InfoOf(GetParam()).block_bytes) {
+      std::fill(problem.bytes.begin() + block + head, problem.bytes.begin() + block + tail, uint8_t{0xFF});
+    }
+    problem.view.data = problem.bytes.data();
+    QuantizeRow(std::vector<float>(256, value).data(), 0, problem.x);
+    const std::vector<float> plain = Multiply(problem, InstructionSet::kPlain, 1, kRowTile);
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      EXPECT_EQ(Multiply(problem, set, 1, kRowTile), plain) << Name(set);
+    }
+  }
+}
+
 std::string TypeName(const testing::TestParamInfo<WeightType>& info) {
   constexpr const char* kNames[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q8_0",
                                     "Q6_K", "Q4_K", "Q5_K", "Q5_0", "Q5_1", "IQ4_NL"};

@@ -68,6 +68,40 @@ TEST(RestoreTest, AnotherProcessGoesOnWithTheSameTokensAndCounts) {
   EXPECT_THAT(second.discarded_files(), ElementsAre("a"));
 }
 
+TEST(RestoreTest, OneWhoseKvWasDroppedIsComputedAgainByAnotherProcessAndCountedAsThat) {
+  EngineOptions options = WithDisk();
+  options.block_count = 4;
+  options.disk_block_count = 1;  // too few for what runs, enough for one without KV
+  options.allow_recompute = true;
+  EngineHarness first(options);
+  for (const char* id : {"old", "a"}) first.Enqueue(id, {.prompt_tokens = 4, .max_tokens = 8});
+  first.Script("a", "hello wo");
+  while (first.State("a") == State::kQueued || first.State("a") == State::kRunning) first.Step();
+  ASSERT_EQ(first.State("a"), State::kPreempted);
+  const GenerationInfo dropped = *first.Get("a").generation;
+  ASSERT_EQ(dropped.kv_tier, KvTier::kNone);
+  const int64_t told = dropped.usage.output_token_count;
+  ASSERT_EQ(told, 5);
+  first.Preempt("a", "later", KvTier::kDisk);
+  ASSERT_THAT(first.Moves(), ElementsAre("a NONE>DISK 0"));
+  const KvMove move = first.moves().at(0);
+  EXPECT_EQ(CheckParked(*move.parked, move.block_count, 4, 64, 257), absl::OkStatus());
+
+  EngineHarness second(options);
+  second.Boundary({RestoreCommand{*move.parked, move.block_count}});
+  EXPECT_EQ(second.Text("a"), "hello");
+  second.Script("a", "hello wo");
+  second.Continue("a");
+  second.FinishMoves();
+  second.Step();
+  EXPECT_EQ(second.BatchTokens("a"), 4 + told) << "all that had been told, in one step";
+  second.RunUntilIdle();
+  EXPECT_EQ(second.Text("a"), "hello wo");
+  const Usage usage = second.Get("a").generation->usage;
+  EXPECT_EQ(usage.prefilled_token_count, 4) << "once, in the first process";
+  EXPECT_EQ(usage.recomputed_token_count, 4 + told - 1) << "the last token's KV had never been written";
+}
+
 TEST(RestoreTest, ALeaseStartsAfreshAndASessionMayBeOpenedAgain) {
   EngineHarness first(WithDisk());
   first.Boundary({OpenSessionCommand{.session_id = "s", .ttl = absl::Seconds(10)}});

@@ -7,6 +7,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "tests/fakes/fake_model.h"
+#include "tests/sim/joint_order_checker.h"
 #include "tests/sim/order_checker.h"
 
 namespace fermata {
@@ -67,6 +68,11 @@ void Observer::OnBoundary(absl::Time now, const Report& report) {
   OnReport(now, report);
 }
 
+void Observer::CheckGivingWay(const Report& boundary) {
+  for (const KvMove& move : boundary.moves) moving_.insert(move.generation_id);
+  JointOrderChecker(options_, generations_, moving_, violations_).CheckBoundary({boundary, generations_});
+}
+
 void Observer::OnStep(absl::Time now, const Report& report) {
   if (report.step != step_ + 1) violations_.Add(absl::StrCat("step ", report.step, " follows ", step_));
   std::set<GenerationKey> displaced;
@@ -74,7 +80,8 @@ void Observer::OnStep(absl::Time now, const Report& report) {
     const auto* change = std::get_if<StateChanged>(&event);
     if (change != nullptr && change->to == State::kPreempted) displaced.insert(change->key);
   }
-  // Caps, aging and shared blocks make an order of their own; then the engine's invariants alone are checked.
+  JointOrderChecker(options_, generations_, moving_, violations_).CheckStep(shares_, displaced);
+  // Caps, aging, shared blocks and tiers make an order of their own: the above is all that is certain then.
   if (options_.classes.empty() && options_.aging == absl::InfiniteDuration() &&
       options_.prefix_sharing == PrefixSharing::kOff && options_.host_block_count + options_.disk_block_count == 0) {
     GrowRunning();
@@ -172,6 +179,7 @@ void Observer::On(const StateChanged& event) {
     }
   }
   if (event.to == State::kRunning) {
+    moving_.erase(generation.id);
     if (generation.tier == KvTier::kHost || generation.tier == KvTier::kDisk) {
       violations_.Add(event.key, absl::StrCat("runs, and its KV is on ", Name(generation.tier)));
     }
@@ -285,6 +293,7 @@ void Observer::On(const Progress& event) {
 void Observer::On(const KvMoved& event) {
   ObservedGeneration* generation = FindLive(event.key);
   if (generation == nullptr) return;
+  moving_.erase(generation->id);
   if (in_step_) violations_.Add(event.key, "moves in a step");
   if (generation->state == State::kRunning) violations_.Add(event.key, "moves while it runs");
   if (event.from != generation->tier) {

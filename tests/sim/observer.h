@@ -21,7 +21,7 @@ namespace fermata {
 
 // Knows nothing of the engine's inside: what it holds of each generation is the sum of what was reported. Checks legal
 // moves, offsets, pauses, finishes, usage, revisions and steps; the output, against an undisturbed run; and with an
-// OrderChecker who runs.
+// OrderChecker and a JointOrderChecker who runs, and who gives way.
 class Observer {
  public:
   // Sums over all generations, forgotten ones too.
@@ -52,6 +52,9 @@ class Observer {
 
   // After the boundary at which it was accepted.
   void OnTurn(GenerationKey key, const FakeTurn& turn);
+
+  // After the turns: who has lost its place or its blocks at the boundary, and for whom.
+  void CheckGivingWay(const Report& boundary);
   void OnStep(absl::Time now, const Report& report);
 
   const ObservedGenerations& generations() const { return generations_; }
@@ -92,6 +95,7 @@ class Observer {
   Violations& violations_;
   std::map<GenerationId, GenerationSpec> expected_;
   ObservedGenerations generations_;
+  std::set<GenerationId> moving_;  // whose KV is, or may be, on its way
   Totals totals_;
   absl::Time now_;
   int64_t step_ = 0;

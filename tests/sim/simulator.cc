@@ -80,6 +80,7 @@ void Simulator::Turn(std::vector<Command> commands) {
   observer_.OnBoundary(now_, boundary);
   if (violations_.empty()) oracle_.OnBoundary(now_, commands, boundary);
   for (const AcceptedTurn& accepted : oracle_.world().turns()) observer_.OnTurn(accepted.key, accepted.turn);
+  if (violations_.empty()) observer_.CheckGivingWay(boundary);
   if (!Check()) return;
   const bool has_work = engine_.HasWork();
   const Batch* batch = engine_.Prepare(now_);

@@ -50,7 +50,6 @@ struct MoveRecord {
   int64_t block_count = 0;    // with KV
   int64_t freeing_count = 0;  // blocks of the device that will be free by it
   bool cancelled = false;     // its outcome is not wanted any more
-  GenerationId generation_id;
   HeldKv left = {};
   KvUse left_use = KvUse::kPaused;
 };

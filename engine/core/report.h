@@ -107,8 +107,9 @@ struct Report {
   // something under their keys (a log of tokens, say) may drop it. No event, so no revision.
   std::vector<GenerationKey> forgotten;
 
-  // What whoever runs the engine has to do with KV, and to answer with a KvMoveDone each: to copy; to give up, if it is
-  // not done yet; and to remove the files of generations, after every move before it.
+  // What whoever runs the engine has to do with KV: to copy, and to answer with a KvMoveDone each; to give up, if it is
+  // not done yet; and to remove the files of generations, after every move of reports before this, and before any of
+  // this one, whose file may have the same name.
   std::vector<KvMove> moves;
   std::vector<KvMoveId> cancelled_moves;
   std::vector<GenerationId> discarded_files;

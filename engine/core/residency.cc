@@ -207,6 +207,8 @@ void Residency::ReleaseAll(Generation& generation, KvUse use) {
     // Somebody reads or writes them still.
     MoveRecord& record = state_.moves.at(kv.move);
     CancelMove(generation);
+    // Now, not when the move ends: by then a new generation of this id may have a file.
+    if (record.to == KvTier::kDisk) state_.journal.DiscardFile(generation.id);
     state_.counters.device.moving_count += generation.own_block_count();
     state_.counters.host.moving_count += static_cast<int64_t>(kv.host_blocks.size());
     record.generation = nullptr;
@@ -242,8 +244,7 @@ void Residency::BeginMove(Generation& generation, KvTier to) {
                  .from = kv.tier,
                  .to = to,
                  .block_count = static_cast<int32_t>(count)};
-  MoveRecord record = {
-      .generation = &generation, .from = kv.tier, .to = to, .block_count = count, .generation_id = generation.id};
+  MoveRecord record = {.generation = &generation, .from = kv.tier, .to = to, .block_count = count};
   Change(generation, [&] {
     if (kv.tier == KvTier::kDevice) {
       record.freeing_count = generation.own_block_count();
@@ -303,10 +304,7 @@ Residency::Ended Residency::EndMove(KvMoveId id, const absl::Status& status) {
     state_.counters.host.moving_count -= static_cast<int64_t>(left.host_blocks.size());
     ReleaseDevice(left, record.left_use);
     ReleaseHost(left);
-    if (record.to == KvTier::kDisk) {
-      state_.disk_used_count -= record.block_count;
-      state_.journal.DiscardFile(record.generation_id);
-    }
+    if (record.to == KvTier::kDisk) state_.disk_used_count -= record.block_count;
     return ended;
   }
   Generation& generation = *record.generation;

@@ -28,11 +28,11 @@ void KvMover::Take(const Report& report) {
   if (report.moves.empty() && report.cancelled_moves.empty() && report.discarded_files.empty()) return;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
+    for (const GenerationId& id : report.discarded_files) disk_lane_.jobs.push_back({.generation_id = id});
     for (const KvMove& move : report.moves) {
       const bool with_disk = move.from == KvTier::kDisk || move.to == KvTier::kDisk;
       (with_disk ? disk_lane_ : memory_lane_).jobs.push_back(move);
     }
-    for (const GenerationId& id : report.discarded_files) disk_lane_.jobs.push_back({.generation_id = id});
     cancelled_.insert(report.cancelled_moves.begin(), report.cancelled_moves.end());
   }
   changed_.notify_all();

@@ -10,6 +10,7 @@ constexpr int64_t kMostTurns = 12;
 }  // namespace
 
 void KvCarrier::Take(const Report& report) {
+  for (const GenerationId& id : report.discarded_files) disk_.push_back({{.generation_id = id}, 0});
   for (const KvMove& move : report.moves) {
     ++move_count_;
     const Job job = {move, random_.OneIn(3) ? 0 : random_.Uniform(0, kMostTurns)};
@@ -20,7 +21,6 @@ void KvCarrier::Take(const Report& report) {
     }
   }
   for (const KvMoveId id : report.cancelled_moves) cancelled_.insert(id);
-  for (const GenerationId& id : report.discarded_files) disk_.push_back({{.generation_id = id}, 0});
 }
 
 std::vector<Command> KvCarrier::Done() {

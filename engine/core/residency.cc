@@ -158,6 +158,7 @@ void Residency::Stall(Generation& generation) {
 }
 
 void Residency::Drop(Generation& generation) {
+  FERMATA_CHECK(state_.options.allow_recompute);
   FERMATA_CHECK(generation.state() == State::kPreempted && generation.kv.tier == KvTier::kDevice);
   FERMATA_CHECK(!generation.kv.moving());
   Change(generation, [&] {

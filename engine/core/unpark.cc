@@ -26,9 +26,11 @@ bool RangesAreGood(const ParkedGeneration& parked) {
 
 // How far it had been computed when its KV was dropped, as far as that was counted: up to the first given token that
 // was not, and without the sampled one before it, whose KV is always missing. 0: it was not dropped.
-int32_t RecomputeEnd(const Generation& generation, int64_t prefilled_count) {
-  int64_t counted = generation.cached_token_count + prefilled_count;
-  if (counted <= generation.GivenCount(0, generation.computed_token_count)) return 0;
+int32_t RecomputeEnd(const Generation& generation, const Usage& usage) {
+  int64_t counted = usage.cached_token_count + usage.prefilled_token_count;
+  if (counted <= generation.GivenCount(0, generation.computed_token_count)) {
+    return usage.recomputed_token_count > 0 ? generation.computed_token_count : 0;
+  }
   const int32_t size = static_cast<int32_t>(generation.context.size());
   int32_t end = 0;
   bool given = false;
@@ -102,7 +104,7 @@ void Unpark(ParkedGeneration parked, Generation* generation) {
   generation->cached_token_count = static_cast<int32_t>(usage.cached_token_count);
   generation->computed_token_count = parked.computed_token_count;
   generation->held_finish = parked.held_finish;
-  generation->recompute_end = RecomputeEnd(*generation, usage.prefilled_token_count);
+  generation->recompute_end = RecomputeEnd(*generation, usage);
   const int32_t given =
       generation->GivenCount(0, std::max(generation->computed_token_count, generation->recompute_end));
   generation->cached_token_count = std::min(generation->cached_token_count, given);

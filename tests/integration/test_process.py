@@ -47,6 +47,16 @@ class StartTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0)
         self.assertIn('--max_running', result.stdout)
 
+    def test_instructions_are_named_or_refused_and_give_the_same_tokens(self):
+        self.expect(1, 'this machine has plain', f'--model={MODEL}', '--cpu_instructions=unheard-of')
+        tokens = []
+        for flags in [(), ('--cpu_instructions=plain',)]:
+            with Server(*flags) as server:
+                stream = server.generate('g', spec('Once upon a time', 20))
+                stream.finish()
+                tokens.append(stream.tokens())
+        self.assertEqual(tokens[0], tokens[1])
+
     def test_an_address_that_is_taken(self):
         with socket.socket() as taken:
             taken.bind(('127.0.0.1', 0))

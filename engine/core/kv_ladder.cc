@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "engine/core/check.h"
 
@@ -147,7 +148,7 @@ void KvLadder::AddVictims(const Generation& wanting, int64_t shortage, VictimSet
     const bool is_ahead = runs ? !(wanting.order < running->order)
                                : running->order.priority <= wanting.order.priority + wanting.aged_levels;
     if (is_ahead) break;
-    if (runs || MayDisplace(*running, wanting)) add(running);
+    if (runs || MayDisplace(*running, wanting, victims)) add(running);
   }
 }
 
@@ -169,11 +170,16 @@ bool KvLadder::Free(const Generation& wanting, int64_t shortage, VictimSet::Coun
   return true;
 }
 
-bool KvLadder::MayDisplace(const Generation& running, const Generation& wanting) const {
+bool KvLadder::MayDisplace(const Generation& running, const Generation& wanting, const VictimSet& victims) const {
   if (running.class_index == wanting.class_index || state_.options.classes.empty()) return true;
   if (running.class_index == static_cast<int32_t>(state_.options.classes.size())) return true;
   // What a class has reserved only its own may take.
-  return state_.classes[running.class_index].running_count > state_.options.classes[running.class_index].reserved;
+  const int64_t displaced = absl::c_count_if(victims.victims(), [&](const VictimSet::Victim& victim) {
+    const Generation& other = *victim.generation;
+    return other.state() == GenerationState::kRunning && other.class_index == running.class_index;
+  });
+  return state_.classes[running.class_index].running_count - displaced >
+         state_.options.classes[running.class_index].reserved;
 }
 
 KvLadder::Room KvLadder::RoomNow() {

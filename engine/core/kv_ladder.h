@@ -103,8 +103,8 @@ class KvLadder {
   // leave the host before. kNone: nowhere.
   KvTier PlaceFor(const Generation& generation, int64_t keep, Room& room, std::vector<Step>& steps);
 
-  // Whether `running` may be displaced for `wanting`.
-  bool MayDisplace(const Generation& running, const Generation& wanting) const;
+  // Whether `running` may be displaced for `wanting`, beside those that are `victims` already.
+  bool MayDisplace(const Generation& running, const Generation& wanting, const VictimSet& victims) const;
   Room RoomNow();
   void Start(const std::vector<Step>& steps);
 

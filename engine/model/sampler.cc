@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
+#include "engine/model/arg_max.h"
 #include "engine/model/random_stream.h"
 
 namespace fermata {
@@ -21,21 +20,6 @@ bool NeedsAdjusting(const SamplingParams& params) {
 
 bool IsTruncated(const SamplingParams& params) {
   return params.top_k > 0 || params.top_p < 1.0f || params.min_p > 0.0f;
-}
-
-// The most likely token, the lowest id among equals; -1 if a logit is NaN or none is above minus infinity.
-int32_t ArgMax(absl::Span<const float> logits) {
-  float largest = -std::numeric_limits<float>::infinity();
-  int32_t best = -1;
-  bool has_nan = false;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    has_nan |= std::isnan(logits[i]);
-    if (logits[i] > largest) {
-      largest = logits[i];
-      best = static_cast<int32_t>(i);
-    }
-  }
-  return has_nan || std::isinf(largest) ? -1 : best;
 }
 
 double SumOfExponentials(absl::Span<const float> logits, float largest, double temperature) {

@@ -107,6 +107,8 @@ void EngineRuntime::RunBoundary() {
   parking_ |= absl::c_any_of(commands, [](const Command& c) { return std::holds_alternative<ParkAllCommand>(c); });
   const absl::Time now = clock_.Now();
   Hand(engine_.Boundary(now, std::move(commands)), now, absl::ZeroDuration());
+  // With the last step's report, which was made a moment ago: waking the publisher costs the time between two steps.
+  publisher_.Flush();
   if (draining_) NoteDrained();
   if (parking_) NoteParked();
 }

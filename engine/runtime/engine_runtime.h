@@ -85,6 +85,8 @@ class EngineRuntime {
   absl::Status Send(Command command, Ticket ticket);
   void Loop();
   void RunBoundary();
+
+  // To the mover, and to the publisher at the end of the next boundary.
   void Hand(Report report, absl::Time now, absl::Duration step_duration);
   void RunStep(const Batch& batch);
 

@@ -15,7 +15,7 @@ namespace {
 // Says why: the cause, and for a pause what its caller gave as the reason.
 std::string ReasonOf(const StateChanged& change) {
   std::string reason(Name(change.cause).data(), Name(change.cause).size());
-  if (change.info.has_value() && !change.info->pause.reason.empty()) {
+  if (change.info != nullptr && !change.info->pause.reason.empty()) {
     absl::StrAppend(&reason, ": ", change.info->pause.reason);
   }
   return reason;
@@ -132,7 +132,7 @@ void Publisher::Touch(const Known& known, bool reader_waits) {
 }
 
 void Publisher::PublishEvent(Event& event, int64_t step, WatchedBatch& batch) {
-  if (auto* change = std::get_if<StateChanged>(&event)) {
+  if (const auto* change = std::get_if<StateChanged>(&event)) {
     const WatchedStateChange watched = {change->from, change->to, change->cause};
     PublishStateChange(*change, step);
     batch.events.push_back({Find(change->key).identity, watched});
@@ -151,18 +151,18 @@ void Publisher::PublishEvent(Event& event, int64_t step, WatchedBatch& batch) {
   }
 }
 
-void Publisher::PublishStateChange(StateChanged& change, int64_t step) {
+void Publisher::PublishStateChange(const StateChanged& change, int64_t step) {
   const bool created = change.from == GenerationState::kNone;
   if (created) {
-    CHECK(change.info.has_value());
+    CHECK(change.info != nullptr);
     known_[change.key] = {std::make_shared<TokenLog>(),
                           std::make_shared<const WatchedIdentity>(WatchedIdentity{
                               change.info->id.value(), change.info->tenant, change.info->traffic_class})};
   }
   const Known& known = Find(change.key);
   if (change.to == GenerationState::kFinished) {
-    CHECK(change.info.has_value());
-    Touch(known, known.log->AppendFinish(*std::move(change.info)));
+    CHECK(change.info != nullptr);
+    Touch(known, known.log->AppendFinish(*change.info));
     return;
   }
   // How it began is in `accepted`, and its first step shows itself by its tokens.

@@ -77,7 +77,7 @@ class Publisher {
 
   // Both append to logs and remember in touched_ whom to wake.
   void PublishEvent(Event& event, int64_t step, WatchedBatch& batch);
-  void PublishStateChange(StateChanged& change, int64_t step);
+  void PublishStateChange(const StateChanged& change, int64_t step);
 
   void Answer(const Reply& reply);
 

@@ -34,8 +34,8 @@ class PublisherTest : public ::testing::Test {
   std::shared_ptr<TokenLog> Create() {
     std::promise<std::shared_ptr<TokenLog>> promise;
     Report report = EmptyReport();
-    report.events.push_back(
-        StateChanged{kKey, GenerationState::kNone, GenerationState::kRunning, Cause::kEnqueue, Info()});
+    report.events.push_back(StateChanged{kKey, GenerationState::kNone, GenerationState::kRunning, Cause::kEnqueue,
+                                         std::make_shared<const GenerationInfo>(Info())});
     report.replies.push_back(ReplyTo(
         publisher_.Expect([&](const Reply*, std::shared_ptr<TokenLog> log) { promise.set_value(std::move(log)); })));
     publisher_.Push(std::move(report), absl::UnixEpoch(), absl::ZeroDuration());

@@ -92,8 +92,11 @@ void EngineRuntime::Loop() {
     // Read before the queue is, so that AbortAll is taken before the loop ends.
     const bool stopping = stopping_;
     RunBoundary();
+    const Batch* batch = stopping ? nullptr : engine_.Prepare(clock_.Now());
+    // Once a turn, with the last step's report, and as late as may be: whoever is woken wants a core, and wakes others.
+    publisher_.Flush();
     if (stopping) return;
-    if (const Batch* batch = engine_.Prepare(clock_.Now())) {
+    if (batch != nullptr) {
       RunStep(*batch);
     } else {
       queue_.Wait(engine_.NextTimer() - clock_.Now());
@@ -107,8 +110,6 @@ void EngineRuntime::RunBoundary() {
   parking_ |= absl::c_any_of(commands, [](const Command& c) { return std::holds_alternative<ParkAllCommand>(c); });
   const absl::Time now = clock_.Now();
   Hand(engine_.Boundary(now, std::move(commands)), now, absl::ZeroDuration());
-  // With the last step's report, which was made a moment ago: waking the publisher costs the time between two steps.
-  publisher_.Flush();
   if (draining_) NoteDrained();
   if (parking_) NoteParked();
 }

@@ -86,7 +86,7 @@ class EngineRuntime {
   void Loop();
   void RunBoundary();
 
-  // To the mover, and to the publisher at the end of the next boundary.
+  // To the mover, and to the publisher, which publishes it right before the next step.
   void Hand(Report report, absl::Time now, absl::Duration step_duration);
   void RunStep(const Batch& batch);
 

@@ -69,7 +69,7 @@ struct TextReleased {
   std::string text;
 };
 
-// Tokens computed for a generation in this step.
+// Tokens computed for a generation in this step. At a boundary there are none: it has given blocks back.
 struct Progress {
   GenerationKey key{};
   int32_t prefilled_token_count = 0;

@@ -138,7 +138,7 @@ void Observer::OnReport(absl::Time now, const Report& report) {
 }
 
 void Observer::Begin(const StateChanged& event) {
-  const auto spec = event.info.has_value() ? expected_.find(event.info->id) : expected_.end();
+  const auto spec = event.info != nullptr ? expected_.find(event.info->id) : expected_.end();
   if (spec == expected_.end()) return violations_.Add(event.key, "begins, but nobody asked for it");
   ObservedGeneration& generation = generations_[event.key];
   if (generation.state != State::kNone) violations_.Add(event.key, "begins twice");
@@ -172,7 +172,7 @@ void Observer::On(const StateChanged& event) {
   CheckCause(event);
   generation.state = event.to;
   generation.stalled = false;
-  if (event.info.has_value() && event.to == State::kPaused && generation.tier == KvTier::kDevice) {
+  if (event.info != nullptr && event.to == State::kPaused && generation.tier == KvTier::kDevice) {
     const int64_t told = event.info->kv_blocks.total();
     if (told == generation.block_count + 1 && told <= generation.BlockCountNeeded(options_.block_tokens)) {
       generation.block_count = told;
@@ -202,9 +202,9 @@ void Observer::On(const StateChanged& event) {
     generation.finish_time = now_;
   }
   const bool needs_info = event.from == State::kNone || event.to == State::kPaused || event.to == State::kFinished;
-  if (event.info.has_value() != needs_info) violations_.Add(event.key, "changes with a copy too many or too few");
-  if (event.info.has_value()) CheckInfo(generation, *event.info);
-  if (event.to == State::kFinished && event.info.has_value()) CheckFinish(generation, *event.info);
+  if ((event.info != nullptr) != needs_info) violations_.Add(event.key, "changes with a copy too many or too few");
+  if (event.info != nullptr) CheckInfo(generation, *event.info);
+  if (event.to == State::kFinished && event.info != nullptr) CheckFinish(generation, *event.info);
 }
 
 void Observer::CheckCause(const StateChanged& event) {

@@ -34,4 +34,11 @@ absl::StatusOr<absl::Span<const int32_t>> Backend::DrawTokens(const Buffer& logi
   return absl::UnimplementedError("this back end draws no tokens");
 }
 
+absl::StatusOr<absl::Span<const Backend::SelectedToken>> Backend::SelectTokens(Buffer& logits, int32_t first_row,
+                                                                               int32_t size,
+                                                                               absl::Span<const Selection> selections,
+                                                                               absl::Span<const LogitChange> changes) {
+  return absl::UnimplementedError("this back end selects no tokens");
+}
+
 }  // namespace fermata::kernels

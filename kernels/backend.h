@@ -195,6 +195,46 @@ class Backend {
   virtual absl::StatusOr<absl::Span<const int32_t>> DrawTokens(const Buffer& logits, int32_t first_row, int32_t size,
                                                                absl::Span<const Draw> draws);
 
+  // What a logit becomes before a token is selected: of `token`, first + bias; then divided by `repetition` if it is
+  // above 0, else multiplied; then - penalty.
+  struct LogitChange {
+    int32_t token = 0;
+    float bias = 0;
+    float repetition = 1;
+    float penalty = 0;
+  };
+
+  // A draw that asks for more. Of the tokens in the order of their logits, the lower one first among equals: the first
+  // top_k (0: all); of these as many as have top_p of their weight together; and of those whose weight is at least
+  // min_p of the largest one's. The draw is among them, in this order. `logprobs`: -1 for none, else how many of the
+  // most likely are wanted besides the token's own; they are of the logits as they were.
+  struct Selection {
+    Draw draw;
+    int32_t top_k = 0;
+    float top_p = 1;
+    float min_p = 0;
+    int32_t logprobs = -1;
+    int32_t first_change = 0;  // its changes: of different tokens
+    int32_t change_count = 0;
+  };
+
+  struct SelectedToken {
+    static constexpr int32_t kMostLikely = 20;
+
+    int32_t token;  // -1: a logit is NaN, or none is finite
+    float logprob;
+    int32_t most_likely[kMostLikely];
+    float most_likely_logprobs[kMostLikely];
+  };
+
+  // How many changes SelectTokens() takes at once; below 0: it is not there.
+  virtual int32_t max_logit_changes() const { return -1; }
+
+  // Selects from rows first_row and on, which it may write over: one for each of `selections`. Else as DrawTokens().
+  virtual absl::StatusOr<absl::Span<const SelectedToken>> SelectTokens(Buffer& logits, int32_t first_row, int32_t size,
+                                                                       absl::Span<const Selection> selections,
+                                                                       absl::Span<const LogitChange> changes);
+
   // Waits for everything asked so far. Not OK if any of it failed: then nothing computed since the last call can be
   // trusted.
   virtual absl::Status Synchronize() = 0;

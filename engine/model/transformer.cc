@@ -74,7 +74,9 @@ absl::StatusOr<absl::Span<const float>> Transformer::Forward(absl::Span<const in
 absl::StatusOr<Transformer::Outputs> Transformer::Forward(absl::Span<const int32_t> tokens,
                                                           absl::Span<const kernels::Segment> segments,
                                                           absl::Span<const int32_t> output_rows,
-                                                          absl::Span<const kernels::Backend::Draw> draws) {
+                                                          absl::Span<const kernels::Backend::Draw> draws,
+                                                          absl::Span<const kernels::Backend::Selection> selections,
+                                                          absl::Span<const kernels::Backend::LogitChange> changes) {
   CHECK(!tokens.empty());
   const int32_t rows = static_cast<int32_t>(tokens.size());
   backend_.BeginStep(segments);
@@ -100,7 +102,8 @@ absl::StatusOr<Transformer::Outputs> Transformer::Forward(absl::Span<const int32
   backend_.GatherRows(*hidden_, output_rows, config_.embedding_size, *delta_);
   backend_.RmsNorm(*weights_.output_norm, config_.norm_epsilon, *delta_, outputs, *normed_);
   backend_.MatMul({{&weights_.output(), logits_.get()}}, *normed_, outputs);
-  const int32_t copied = outputs - static_cast<int32_t>(draws.size());
+  const int32_t selected = outputs - static_cast<int32_t>(draws.size());
+  const int32_t copied = selected - static_cast<int32_t>(selections.size());
   Outputs result;
   if (copied > 0) {
     const absl::StatusOr<absl::Span<const float>> logits =
@@ -108,9 +111,14 @@ absl::StatusOr<Transformer::Outputs> Transformer::Forward(absl::Span<const int32
     if (!logits.ok()) return logits.status();
     result.logits = *logits;
   }
+  if (!selections.empty()) {
+    const auto tokens_selected = backend_.SelectTokens(*logits_, copied, config_.vocabulary_size, selections, changes);
+    if (!tokens_selected.ok()) return tokens_selected.status();
+    result.selected = *tokens_selected;
+  }
   if (!draws.empty()) {
     const absl::StatusOr<absl::Span<const int32_t>> drawn =
-        backend_.DrawTokens(*logits_, copied, config_.vocabulary_size, draws);
+        backend_.DrawTokens(*logits_, selected, config_.vocabulary_size, draws);
     if (!drawn.ok()) return drawn.status();
     result.tokens = *drawn;
   }

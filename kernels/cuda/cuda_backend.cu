@@ -16,6 +16,7 @@
 #include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/rope_and_store.h"
 #include "kernels/cuda/row_kernels.h"
+#include "kernels/cuda/select_tokens.h"
 #include "kernels/cuda/small_product.h"
 #include "kernels/cuda/weight_upload.h"
 
@@ -27,6 +28,10 @@ using cuda::CudaMemory;
 using cuda::CudaStatus;
 using cuda::CudaWeights;
 using cuda::MemoryKind;
+
+// Of one SelectTokens().
+constexpr int32_t kMaxLogitChanges = 1 << 16;
+constexpr int32_t kMaxSelections = 4096;
 
 const uint16_t* Data(const Buffer& buffer) { return static_cast<const uint16_t*>(CudaBuffer::From(buffer).data()); }
 uint16_t* Data(Buffer& buffer) { return static_cast<uint16_t*>(CudaBuffer::From(buffer).data()); }
@@ -41,7 +46,16 @@ absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const cuda::Dev
   auto device = std::make_unique<cuda::DeviceState>(options);
   const absl::Status status = device->Start();
   if (!status.ok()) return status;
-  return std::unique_ptr<CudaBackend>(new CudaBackend(std::move(device)));
+  std::unique_ptr<CudaBackend> backend(new CudaBackend(std::move(device)));
+  absl::StatusOr<CudaMemory> olds =
+      CudaMemory::Allocate(MemoryKind::kDevice, kMaxLogitChanges * int64_t{sizeof(float)});
+  if (!olds.ok()) return olds.status();
+  absl::StatusOr<CudaMemory> selected =
+      CudaMemory::Allocate(MemoryKind::kPinnedHost, kMaxSelections * int64_t{sizeof(SelectedToken)});
+  if (!selected.ok()) return selected.status();
+  backend->changed_logits_ = *std::move(olds);
+  backend->selected_ = *std::move(selected);
+  return backend;
 }
 
 bool CudaBackend::batch_invariant() const { return device_->options.batch_invariant; }
@@ -305,6 +319,31 @@ absl::StatusOr<absl::Span<const int32_t>> CudaBackend::DrawTokens(const Buffer& 
   const absl::Status status = Synchronize();
   if (!status.ok()) return status;
   return absl::MakeConstSpan(tokens, draws.size());
+}
+
+int32_t CudaBackend::max_logit_changes() const { return kMaxLogitChanges; }
+
+absl::StatusOr<absl::Span<const Backend::SelectedToken>> CudaBackend::SelectTokens(
+    Buffer& logits, int32_t first_row, int32_t size, absl::Span<const Selection> selections,
+    absl::Span<const LogitChange> changes) {
+  if (selections.size() > kMaxSelections || changes.size() > kMaxLogitChanges) {
+    return absl::InvalidArgumentError(absl::StrCat(selections.size(), " tokens to select with ", changes.size(),
+                                                   " changes; at most ", kMaxSelections, " and ", kMaxLogitChanges));
+  }
+  cuda::DeviceState& device = *device_;
+  const Selection* device_selections = device.Put(selections.data(), selections.size());
+  const LogitChange* device_changes = device.Put(changes.data(), changes.size());
+  // The kernel writes to the host's memory itself: a copy would wait for those of KV that are on their way.
+  auto* selected = selected_.as<SelectedToken>();
+  if (device.status.ok()) {
+    float* first = static_cast<float*>(CudaBuffer::From(logits).data()) + int64_t{first_row} * size;
+    device.Check(cuda::SelectTokens(first, static_cast<int32_t>(selections.size()), size, device_selections,
+                                    device_changes, changed_logits_.as<float>(), selected, device.stream),
+                 "selecting tokens");
+  }
+  const absl::Status status = Synchronize();
+  if (!status.ok()) return status;
+  return absl::MakeConstSpan(selected, selections.size());
 }
 
 int64_t CudaBackend::free_memory_bytes() const { return cuda::FreeDeviceBytes(); }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/device_state.h"
 #include "kernels/cuda/matrix_product.h"
 
@@ -54,6 +55,10 @@ class CudaBackend : public Backend {
   bool DrawsTokens() const override { return true; }
   absl::StatusOr<absl::Span<const int32_t>> DrawTokens(const Buffer& logits, int32_t first_row, int32_t size,
                                                        absl::Span<const Draw> draws) override;
+  int32_t max_logit_changes() const override;
+  absl::StatusOr<absl::Span<const SelectedToken>> SelectTokens(Buffer& logits, int32_t first_row, int32_t size,
+                                                               absl::Span<const Selection> selections,
+                                                               absl::Span<const LogitChange> changes) override;
   absl::Status Synchronize() override;
   absl::StatusOr<absl::Span<const float>> ToHost(const Buffer& floats, int64_t count) override;
 
@@ -84,6 +89,8 @@ class CudaBackend : public Backend {
   absl::Status Copy(const void* from, void* to, int64_t bytes);
 
   std::unique_ptr<cuda::DeviceState> device_;
+  cuda::CudaMemory changed_logits_;
+  cuda::CudaMemory selected_;  // pinned
 };
 
 }  // namespace fermata::kernels

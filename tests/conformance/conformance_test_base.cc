@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "tests/conformance/small_runner.h"
 
 namespace fermata {
 namespace {
@@ -13,6 +15,15 @@ namespace {
 constexpr std::chrono::milliseconds kStep(1);
 constexpr std::chrono::seconds kPatience(60);
 constexpr std::chrono::milliseconds kPoll(2);
+
+std::unique_ptr<ModelRunner> MakeBrakedRunner(const EngineOptions& options) {
+  FakeModelRunnerOptions model;
+  model.before_run = [](const Batch&) {
+    std::this_thread::sleep_for(kStep);
+    return absl::OkStatus();
+  };
+  return MakeFakeRunner(options, std::move(model));
+}
 
 template <typename Request>
 void AddIds(const std::vector<std::string>& ids, Request& request) {
@@ -30,13 +41,10 @@ EngineOptions ConformanceTestBase::RoomyOptions() {
 }
 
 void ConformanceTestBase::Serve(const EngineOptions& options) {
-  FakeModelRunnerOptions model;
-  model.before_run = [](const Batch&) {
-    std::this_thread::sleep_for(kStep);
-    return absl::OkStatus();
-  };
-  server_ = std::make_unique<TestServer>(TestServer::Options{.engine = options}, FakeModelText(),
-                                         MakeFakeRunner(options, std::move(model)));
+  const char* const backend = std::getenv("FERMATA_CONFORMANCE_BACKEND");
+  server_ = std::make_unique<TestServer>(
+      TestServer::Options{.engine = options}, FakeModelText(),
+      backend == nullptr ? MakeBrakedRunner(options) : MakeSmallRunner(backend, kStep, options));
 }
 
 v1::GenerationSpec ConformanceTestBase::Spec(int32_t max_tokens, int32_t priority, int32_t prompt_tokens) {

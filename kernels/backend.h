@@ -16,6 +16,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -163,13 +164,18 @@ class Backend {
   // `layer`.
   virtual void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) = 0;
 
-  // output[r][h] = attention of query q[r][h] over all positions of its segment up to its own; query heads share KV
+  // Right after RopeAndStore() of the same layer, which may be done on the way: what q holds then is the back end's
+  // affair. output[r][h] = attention of query q[r][h] over all positions of its segment up to its own; query heads share KV
   // heads in groups of head_count / kv heads. Scores are scaled by 1 / sqrt(head size). q, output:
   // [rows][head_count][head size].
   virtual void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) = 0;
 
   // gate[r][i] = silu(gate[r][i]) * up[r][i]; both [rows][size].
   virtual void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) = 0;
+
+  // MatMul() of both, which have the same sizes, and then gate.output = SwiGlu() of the two. What up.output then holds
+  // is the back end's affair.
+  virtual void GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows);
 
   // x[r][i] += bias[i]; x [rows][bias.columns].
   virtual void AddBias(const Weights& bias, int32_t rows, Buffer& x) = 0;
@@ -234,6 +240,19 @@ class Backend {
   virtual absl::StatusOr<absl::Span<const SelectedToken>> SelectTokens(Buffer& logits, int32_t first_row, int32_t size,
                                                                        absl::Span<const Selection> selections,
                                                                        absl::Span<const LogitChange> changes);
+
+  // Keeps what `ask` asks of this back end after BeginStep(), for steps of decode to come: as many rows as that, or
+  // fewer, each a segment of its own. `ask` is called more than once, asks always for the same, of `rows` rows, and
+  // neither synchronizes nor draws; its tokens are any, its only GatherRows() is of any rows. Never in a step. The
+  // weights and buffers must outlive it; AllocateKv(), which must come before, forgets it. UNIMPLEMENTED: this back end keeps nothing.
+  virtual absl::Status Record(int32_t rows, absl::FunctionRef<void()> ask);
+
+  // BeginStep() and what was kept for the fewest rows that are enough, with these tokens for Embed() and these rows for
+  // GatherRows(), as many as there are segments. False, and nothing is done, if nothing that was kept will do.
+  virtual bool Replay(absl::Span<const Segment> segments, absl::Span<const int32_t> tokens,
+                      absl::Span<const int32_t> output_rows) {
+    return false;
+  }
 
   // Waits for everything asked so far. Not OK if any of it failed: then nothing computed since the last call can be
   // trusted.

@@ -27,7 +27,8 @@ class Transformer {
 
   kernels::Backend& backend() { return backend_; }
 
-  // Has the back end choose how the products are computed, by measuring: before the first step.
+  // Has the back end choose how the products are computed, by measuring, and keep steps of decode, if it does: before
+  // the first step, after AllocateKv().
   absl::Status Tune();
 
   // What a step gives of its rows that are sampled, in the order of `output_rows`, in memory of the host: valid until
@@ -63,6 +64,12 @@ class Transformer {
   std::vector<kernels::Backend::Product> AttentionOutput(const LlamaLayer& layer) const;
   std::vector<kernels::Backend::Product> FeedForwardInputs(const LlamaLayer& layer) const;
   std::vector<kernels::Backend::Product> FeedForwardOutput(const LlamaLayer& layer) const;
+
+  // Asks for all of a step, from tokens to logits; no logits if there are no `output_rows`.
+  void Ask(absl::Span<const int32_t> tokens, absl::Span<const int32_t> output_rows);
+
+  // Has the back end keep steps of decode of a few counts of rows.
+  absl::Status Record();
 
   // From normed_ to delta_, both.
   void AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t rows);

@@ -250,6 +250,7 @@ void CpuBackend::Store(int32_t block, int32_t layer, int32_t slot, const float* 
 
 void CpuBackend::BeginStep(absl::Span<const Segment> segments) {
   segments_ = segments;
+  if (segments.empty()) return;
   // The same for every layer.
   const int64_t pairs = static_cast<int64_t>(frequencies_.size());
   const Segment& last = segments.back();

@@ -9,7 +9,7 @@ import time
 import unittest
 
 import grpc
-from harness import PATIENCE_S, Server, spec
+from harness import BACKEND, PATIENCE_S, Server, spec
 
 STORY = 'Once upon a time, in a small village by the sea,'
 TOKENS = 100
@@ -77,8 +77,9 @@ class TiersTest(unittest.TestCase):
             self.check_whole(stream)
 
     def test_room_is_made_for_a_newcomer_by_what_is_paused(self):
-        # Nine blocks (11,520 floats a token, 16 tokens each): one of these whole takes seven, four so far twelve.
-        flags = ('--kv_bytes=7000000', '--kv_host_bytes=60000000', '--prefix_cache=off')
+        # Nine blocks (11,520 numbers a token, 16 tokens each): one of these whole takes seven, four so far twelve.
+        kv_bytes = 7000000 if BACKEND == 'cpu' else 3500000  # float32 or bfloat16
+        flags = (f'--kv_bytes={kv_bytes}', '--kv_host_bytes=60000000', '--prefix_cache=off')
         with self.server(*flags) as server:
             streams = []
             for n in range(4):

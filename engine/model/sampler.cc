@@ -24,6 +24,20 @@ bool IsTruncated(const SamplingParams& params) {
 
 }  // namespace
 
+void SortOutput(const SamplingContext& context, std::vector<int32_t>* tokens) {
+  tokens->clear();
+  size_t position = context.prompt_token_count;
+  const auto take = [&](size_t end) {
+    for (; position < end; ++position) tokens->push_back(Value(context.tokens[position]));
+  };
+  for (const TokenRange& range : context.appended) {
+    take(range.begin);
+    position = std::max<size_t>(position, range.end);
+  }
+  take(context.tokens.size());
+  std::sort(tokens->begin(), tokens->end());
+}
+
 void Sampler::Sample(absl::Span<const float> logits, const SamplingParams& params, const SamplingContext& context,
                      SampledToken* sampled) {
   sampled->status = absl::OkStatus();
@@ -61,27 +75,13 @@ void Sampler::Penalise(const SamplingParams& params, const SamplingContext& cont
     }
   }
   if (params.frequency_penalty != 0.0f || params.presence_penalty != 0.0f) {
-    SortOutput(context);
+    SortOutput(context, &seen_);
     for (auto it = seen_.begin(); it != seen_.end();) {
       const auto end = std::upper_bound(it, seen_.end(), *it);
       adjusted_[*it] -= params.presence_penalty + params.frequency_penalty * static_cast<float>(end - it);
       it = end;
     }
   }
-}
-
-void Sampler::SortOutput(const SamplingContext& context) {
-  seen_.clear();
-  size_t position = context.prompt_token_count;
-  const auto take = [&](size_t end) {
-    for (; position < end; ++position) seen_.push_back(Value(context.tokens[position]));
-  };
-  for (const TokenRange& range : context.appended) {
-    take(range.begin);
-    position = std::max<size_t>(position, range.end);
-  }
-  take(context.tokens.size());
-  std::sort(seen_.begin(), seen_.end());
 }
 
 int32_t Sampler::SampleRandomly(absl::Span<const float> logits, float largest, const SamplingParams& params,

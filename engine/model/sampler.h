@@ -21,6 +21,9 @@ struct SamplingContext {
   absl::Span<const TokenRange> appended = {};  // what of the rest is no output
 };
 
+// Sets `tokens` to the output tokens of `context`, sorted, each as often as it came.
+void SortOutput(const SamplingContext& context, std::vector<int32_t>* tokens);
+
 // A pure function but for the memory it keeps. Order of what is done to the logits: bias, repetition penalty (Keskar et
 // al., "CTRL", 2019), frequency and presence penalties; then greedy, or temperature, top-k, top-p (Holtzman et al.,
 // 2019) and min-p together on what is left. Ties go to the lower token id. Log-probabilities are of the logits as the
@@ -37,9 +40,6 @@ class Sampler {
     float logit;
     int32_t token;
   };
-
-  // Fills seen_ with the output tokens, sorted.
-  void SortOutput(const SamplingContext& context);
 
   // Copies the logits to adjusted_ and applies bias and penalties.
   void Adjust(absl::Span<const float> logits, const SamplingParams& params, const SamplingContext& context);

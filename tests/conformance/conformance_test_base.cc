@@ -2,16 +2,27 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "tests/conformance/small_runner.h"
 
 namespace fermata {
 namespace {
 
 constexpr std::chrono::seconds kPatience(60);
 constexpr std::chrono::milliseconds kPoll(2);
+
+std::unique_ptr<ModelRunner> MakeBrakedRunner(std::chrono::milliseconds step, const EngineOptions& options) {
+  FakeModelRunnerOptions model;
+  model.before_run = [step](const Batch&) {
+    std::this_thread::sleep_for(step);
+    return absl::OkStatus();
+  };
+  return MakeFakeRunner(options, std::move(model));
+}
 
 template <typename Request>
 void AddIds(const std::vector<std::string>& ids, Request& request) {
@@ -30,12 +41,9 @@ EngineOptions ConformanceTestBase::RoomyOptions() {
 
 void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block_count,
                                 std::chrono::milliseconds step) {
-  FakeModelRunnerOptions model;
-  model.before_run = [step](const Batch&) {
-    std::this_thread::sleep_for(step);
-    return absl::OkStatus();
-  };
-  Serve(options, host_block_count, MakeFakeRunner(options, std::move(model)));
+  const char* const backend = std::getenv("FERMATA_CONFORMANCE_BACKEND");
+  Serve(options, host_block_count,
+        backend == nullptr ? MakeBrakedRunner(step, options) : MakeSmallRunner(backend, step, options));
 }
 
 void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block_count,

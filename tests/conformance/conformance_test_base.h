@@ -1,4 +1,6 @@
-// A server over a fake model whose steps take a millisecond, and the calls that conformance tests make.
+// A server over a fake model whose steps take a millisecond, and the calls that conformance tests make. With cpu or
+// cuda in FERMATA_CONFORMANCE_BACKEND the model is a real one, of a few made-up weights, whose steps take a millisecond
+// more.
 
 #ifndef FERMATA_TESTS_CONFORMANCE_CONFORMANCE_TEST_BASE_H_
 #define FERMATA_TESTS_CONFORMANCE_CONFORMANCE_TEST_BASE_H_

@@ -111,6 +111,32 @@ class KernelCheck {
     }
   }
 
+  // Two matrices made ready together, of which one gates the other.
+  void Gated(int32_t rows, int32_t columns, int32_t size) {
+    const Twins::Pair x = Random(int64_t{rows} * columns);
+    std::vector<float> gate = RandomBf16(int64_t{size} * columns, 0.1f, random_);
+    std::vector<float> up = RandomBf16(int64_t{size} * columns, 0.1f, random_);
+    std::vector<float> expected;
+    for (Backend* backend : Backends()) {
+      std::vector<WeightView> views;
+      for (const std::vector<float>* values : {&gate, &up}) {
+        views.push_back({WeightType::kF32, size, columns, reinterpret_cast<const uint8_t*>(values->data())});
+      }
+      auto weights = backend->PrepareTogether(views);
+      auto outputs = backend->AllocateTogether(rows, {size, size});
+      Expect("PrepareTogether", weights.ok());
+      Expect("AllocateTogether", outputs.ok());
+      backend->GatedMatMul({(*weights)[0].get(), (*outputs)[0].get()}, {(*weights)[1].get(), (*outputs)[1].get()},
+                           backend == &twins_.cpu() ? *x.cpu : *x.cuda, rows);
+      std::vector<float> result = twins_.Values(*backend, *(*outputs)[0], int64_t{rows} * size);
+      if (backend == &twins_.cpu()) {
+        expected = std::move(result);
+      } else {
+        tally.Compare(absl::StrCat("GatedMatMul ", rows, " x ", columns, " -> ", size), result, expected, 0.03, 0.03);
+      }
+    }
+  }
+
   void DrawTokens(int32_t rows, int32_t size) {
     std::vector<float> logits = RandomBf16(int64_t{rows} * size, 3.0f, random_);
     std::vector<Backend::Draw> draws;
@@ -189,6 +215,47 @@ class KernelCheck {
     Both([&](Backend& b, auto at) { b.Attention(1, kv_heads * group, *at(q), *at(output)); });
     Compare("Attention " + shape, output, 2 * kRounding, turn ? 0.04 : 0.01);
     Both([&](Backend& b, auto) { Expect("Synchronize", b.Synchronize().ok()); });
+  }
+
+  // Contexts of `lengths` that go on by a token each, twice: stored and attended to in one go where the back end can.
+  void Decode(int32_t head_size, int32_t kv_heads, int32_t group, const std::vector<int32_t>& lengths) {
+    std::vector<float> frequencies(head_size / 2);
+    for (int32_t i = 0; i < head_size / 2; ++i) frequencies[i] = std::pow(100.0f, -2.0f * i / head_size);
+    const int32_t count = static_cast<int32_t>(lengths.size());
+    std::vector<std::vector<int32_t>> blocks(lengths.size());
+    int32_t block_count = 0;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      for (int32_t p = 0; p < lengths[i] + 2; p += kBlockTokens) blocks[i].push_back(block_count++);
+    }
+    for (Backend* backend : Backends()) {
+      Expect("SetRope", backend->SetRope(frequencies).ok());
+      Expect("AllocateKv", backend->AllocateKv({block_count, kBlockTokens, 2, kv_heads, head_size}).ok());
+    }
+    PoisonCache(block_count, 2, kv_heads, head_size);
+    const std::string shape = absl::StrCat("head ", head_size, ", ", kv_heads, " x ", group, ", ", count,
+                                           " contexts of ", lengths[0], "... and one more");
+    std::vector<Segment> before;
+    int32_t before_rows = 0;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      if (lengths[i] == 0) continue;
+      before.push_back({before_rows, lengths[i], 0, blocks[i].data()});
+      before_rows += lengths[i];
+    }
+    Store(before, before_rows, kv_heads, group, head_size, nullptr, shape);
+    for (const int32_t more : {0, 1}) {
+      std::vector<Segment> now;
+      for (int32_t i = 0; i < count; ++i) now.push_back({i, 1, lengths[i] + more, blocks[i].data()});
+      const Twins::Pair q = Random(int64_t{count} * kv_heads * group * head_size);
+      const Twins::Pair k = Random(int64_t{count} * kv_heads * head_size);
+      const Twins::Pair v = Random(int64_t{count} * kv_heads * head_size);
+      const Twins::Pair output = twins_.MakePoisoned(q.count);
+      Both([&](Backend& b, auto at) {
+        b.BeginStep(now);
+        b.RopeAndStore(1, kv_heads * group, *at(q), *at(k), *at(v));
+        b.Attention(1, kv_heads * group, *at(q), *at(output));
+      });
+      Compare("Decode " + shape, output, 2 * kRounding, 0.04);
+    }
   }
 
  private:
@@ -297,8 +364,11 @@ int Run(uint32_t seed, const cuda::DeviceOptions& options, bool few) {
     check.Product(3, 264, {40, 33}, true);
     check.Product(33, 576, {192, 64}, false);
     check.Together(9, 264, 40, 2);
+    check.Gated(3, 264, 40);
     check.KvCopies();
     check.DrawTokens(5, 4100);
+    check.Attention(128, 2, 4, {300, 65, 1100}, {1, 1, 2}, false);
+    check.Decode(128, 2, 4, {300, 63, 64, 1100});
     check.Attention(128, 2, 4, {300, 65}, {140, 1}, true);
     check.Attention(64, 1, 3, {300, 65}, {70, 1}, false);
     return check.tally.Finish();
@@ -319,11 +389,25 @@ int Run(uint32_t seed, const cuda::DeviceOptions& options, bool few) {
     check.Together(rows, 576, 64, 3);
     check.Together(rows, 264, 40, 2);
   }
+  for (const int32_t rows : {1, 2, 7, 8, 9, 70}) {
+    check.Gated(rows, 576, 192);
+    check.Gated(rows, 264, 41);
+    check.Gated(rows, 64, 8);
+  }
   check.KvCopies();
   for (const int32_t size : {1, 7, 2048, 2049, 32000, 128256}) check.DrawTokens(12, size);
   for (const int32_t group : {1, 3, 4, 8}) {
     check.Attention(128, 2, group, {1000, 128, 127, 400}, {600, 128, 127, 99}, false);
     check.Attention(128, 2, group, {1100, 256, 257}, {1000, 1, 129}, true);
+  }
+  // Few tokens of contexts so long that heads are cut where shares of the work end.
+  check.Attention(128, 8, 4, {1400, 63, 64, 65, 2100, 5000, 1, 1700, 999, 1024, 1025, 3333},
+                  {1, 1, 2, 3, 1, 4, 1, 1, 1, 2, 1, 1}, false);
+  check.Attention(128, 8, 1, {3100, 16, 2000, 700}, {1, 16, 9, 1}, false);
+  check.Decode(128, 8, 4, {1400, 63, 64, 65, 2100, 5000, 0, 1700, 999, 1023, 1024, 3333});
+  for (const int32_t group : {1, 3, 4, 8, 16, 17}) {
+    check.Decode(128, 2, group, {1, 15, 16, 47, 48, 200, 0, 62});
+    check.Decode(64, 2, group, {1, 15, 16, 47, 48, 200, 0, 62});
   }
   for (const int32_t head : {16, 32, 64, 80, 96, 128}) {
     for (const int32_t group : {1, 2, 3, 4, 5, 7, 8, 17}) {

@@ -10,7 +10,6 @@
 namespace fermata {
 namespace {
 
-constexpr std::chrono::milliseconds kStep(1);
 constexpr std::chrono::seconds kPatience(60);
 constexpr std::chrono::milliseconds kPoll(2);
 
@@ -29,14 +28,20 @@ EngineOptions ConformanceTestBase::RoomyOptions() {
   return options;
 }
 
-void ConformanceTestBase::Serve(const EngineOptions& options) {
+void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block_count,
+                                std::chrono::milliseconds step) {
   FakeModelRunnerOptions model;
-  model.before_run = [](const Batch&) {
-    std::this_thread::sleep_for(kStep);
+  model.before_run = [step](const Batch&) {
+    std::this_thread::sleep_for(step);
     return absl::OkStatus();
   };
-  server_ = std::make_unique<TestServer>(TestServer::Options{.engine = options}, FakeModelText(),
-                                         MakeFakeRunner(options, std::move(model)));
+  Serve(options, host_block_count, MakeFakeRunner(options, std::move(model)));
+}
+
+void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block_count,
+                                std::unique_ptr<ModelRunner> runner) {
+  server_ = std::make_unique<TestServer>(TestServer::Options{.engine = options, .host_block_count = host_block_count},
+                                         FakeModelText(), std::move(runner));
 }
 
 v1::GenerationSpec ConformanceTestBase::Spec(int32_t max_tokens, int32_t priority, int32_t prompt_tokens) {

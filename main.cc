@@ -89,15 +89,15 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> FitEngine(const LoadedModel& model,
   return runner;
 }
 
-absl::StatusOr<KvTiers> OpenTiers(ModelRunner& runner, ServerOptions& options) {
+absl::StatusOr<KvTiers> OpenTiers(const LoadedModel& model, ModelRunner& runner, ServerOptions& options) {
   KvTierOptions tiers = {
       .host_bytes = options.kv_host_bytes, .disk_dir = options.kv_disk_dir, .disk_bytes = options.kv_disk_bytes};
   if (!tiers.disk_dir.empty()) {
-    const absl::StatusOr<std::string> model = ModelFingerprint(options.model_path);
-    if (!model.ok()) return model.status();
+    const absl::StatusOr<std::string> weights = ModelFingerprint(options.model_path);
+    if (!weights.ok()) return weights.status();
     // What the blocks look like, too.
     tiers.fingerprint =
-        absl::StrCat("model=", *model, " backend=", options.cuda ? "cuda" : "cpu",
+        absl::StrCat("model=", *weights, " backend=", options.cuda ? "cuda" : "cpu", " kv_type=", model.kv_type,
                      " block_tokens=", options.engine.block_tokens, " block_bytes=", runner.kv_block_bytes());
   }
   return OpenKvTiers(tiers, runner, options.engine);
@@ -149,12 +149,13 @@ int Serve(ServerOptions options) {
                  .device_memory_fraction = options.gpu_memory_fraction,
                  .kv_bytes = options.kv_bytes,
                  .cpu_kernels = options.exact_cpu_kernels ? CpuKernels::kExact : CpuKernels::kFast,
-                 .cpu_instructions = options.cpu_instructions});
+                 .cpu_instructions = options.cpu_instructions,
+                 .kv_type = options.kv_type});
   if (!model.ok()) return Fail(model.status(), kExitError);
   const MonotonicClock clock;
   absl::StatusOr<std::unique_ptr<ModelRunner>> runner = FitEngine(*model, clock, options);
   if (!runner.ok()) return Fail(runner.status(), kExitError);
-  absl::StatusOr<KvTiers> tiers = OpenTiers(**runner, options);
+  absl::StatusOr<KvTiers> tiers = OpenTiers(*model, **runner, options);
   if (!tiers.ok()) return Fail(tiers.status(), kExitError);
   options.engine.first_revision = absl::ToUnixMicros(clock.Now());
   const absl::Status valid = options.engine.Validate();

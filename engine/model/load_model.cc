@@ -23,6 +23,7 @@
 #include "engine/model/weight_source.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/kv_type.h"
 #include "kernels/cuda/make_cuda_backend.h"
 
 namespace fermata {
@@ -37,11 +38,30 @@ struct Parts {
   LlamaWeights weights;
 };
 
-absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const ModelOptions& options) {
+// Of the KV cache, by the words of ModelOptions.
+absl::StatusOr<kernels::KvType> ChooseKvType(const ModelOptions& options) {
+  const bool exact = options.device == Device::kCpu && options.cpu_kernels == CpuKernels::kExact;
+  std::vector<kernels::KvType> types = {kernels::KvType::kF16, kernels::KvType::kBF16, kernels::KvType::kF32};
+  if (exact) types = {kernels::KvType::kF32};
+  if (options.device == Device::kCuda) types = {kernels::KvType::kBF16};
+  if (options.kv_type.empty()) return types[0];
+  for (const kernels::KvType type : types) {
+    if (options.kv_type == kernels::Name(type)) return type;
+  }
+  const auto name = [](std::string* out, kernels::KvType type) { out->append(kernels::Name(type)); };
+  return absl::InvalidArgumentError(absl::StrCat("kv_type is \"", options.kv_type, "\"; ",
+                                                 exact                             ? "the exact kernels keep "
+                                                 : options.device == Device::kCuda ? "CUDA keeps "
+                                                                                   : "allowed is ",
+                                                 absl::StrJoin(types, ", ", name)));
+}
+
+absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const ModelOptions& options, kernels::KvType kv_type) {
   if (options.device == Device::kCuda) return kernels::MakeCudaBackend(options.batch_invariant);
   const int32_t cores = std::max<int32_t>(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
   kernels::CpuBackendOptions cpu = kernels::CpuBackend::BestOptions(options.threads > 0 ? options.threads : cores);
   cpu.exact = options.cpu_kernels == CpuKernels::kExact;
+  cpu.kv_type = kv_type;
   if (!options.cpu_instructions.empty()) {
     std::vector<absl::string_view> names;
     for (const kernels::InstructionSet set : kernels::SupportedInstructionSets()) {
@@ -103,7 +123,9 @@ absl::Status CheckFit(const ModelOptions& options, const Parts& parts) {
 // Prepares the weights of parts->source, and puts all together.
 absl::StatusOr<LoadedModel> Assemble(const ModelOptions& options, const std::shared_ptr<Parts>& parts, ModelInfo info,
                                      std::unique_ptr<Tokenizer> tokenizer, const std::string& jinja) {
-  absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = MakeBackend(options);
+  const absl::StatusOr<kernels::KvType> kv_type = ChooseKvType(options);
+  if (!kv_type.ok()) return kv_type.status();
+  absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = MakeBackend(options, *kv_type);
   if (!backend.ok()) return backend.status();
   parts->backend = *std::move(backend);
   const absl::Status fits = CheckFit(options, *parts);
@@ -117,6 +139,7 @@ absl::StatusOr<LoadedModel> Assemble(const ModelOptions& options, const std::sha
   AddChatTemplate(jinja, model);
   model.tokenizer = std::move(tokenizer);
   model.kv_bytes_per_token = parts->config.kv_elements_per_token() * parts->backend->kv_element_bytes();
+  model.kv_type = kernels::Name(*kv_type);
   model.free_device_bytes = parts->backend->free_memory_bytes();
   model.total_device_bytes = parts->backend->total_memory_bytes();
   model.make_runner = [parts](int32_t block_count, int32_t block_tokens, int32_t max_step_tokens, int32_t max_rows) {

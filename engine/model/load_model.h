@@ -43,6 +43,10 @@ struct ModelOptions {
   // For the fast kernels: "plain", "avx2" or "avx512-vnni"; empty: the best that this machine has. All give the same
   // products to the bit.
   std::string cpu_instructions;
+
+  // Of the KV cache: "f16", "bf16" or "f32"; empty: f16, but f32 for the exact kernels, which keep nothing else, and
+  // bf16 on CUDA, which does neither.
+  std::string kv_type;
 };
 
 // A model opened and checked, before KV memory is allocated.
@@ -52,6 +56,7 @@ struct LoadedModel {
   std::unique_ptr<ChatTemplate> chat_template;  // null: none, or not recognised
   absl::Status chat_template_status;            // why it is null
   int64_t kv_bytes_per_token = 0;               // over all layers, K and V
+  std::string kv_type;                          // of their elements: "f16", "bf16" or "f32"
   int64_t free_device_bytes = -1;               // beside the weights; below 0: the KV pool is in the host's memory
   int64_t total_device_bytes = -1;              // likewise
 
@@ -62,7 +67,8 @@ struct LoadedModel {
       make_runner;
 };
 
-// NOT_FOUND, INVALID_ARGUMENT (not a model, truncated, inconsistent; instructions that this machine lacks) or
+// NOT_FOUND, INVALID_ARGUMENT (not a model, truncated, inconsistent; instructions that this machine lacks, a
+// kv_type that the kernels do not keep) or
 // UNIMPLEMENTED (a type, family, pre-tokenizer or version that is not served yet; CUDA in a build without it),
 // UNAVAILABLE (no device), RESOURCE_EXHAUSTED (no memory for the weights; told before any is taken), each naming the
 // file and what is wrong. Never crashes on what the file holds.

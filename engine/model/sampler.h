@@ -10,6 +10,7 @@
 #include "engine/core/ids.h"
 #include "engine/core/model_runner.h"
 #include "engine/core/sampling_params.h"
+#include "engine/model/logit_weights.h"
 
 namespace fermata {
 
@@ -44,7 +45,8 @@ class Sampler {
   void Adjust(absl::Span<const float> logits, const SamplingParams& params, const SamplingContext& context);
   void Penalise(const SamplingParams& params, const SamplingContext& context);
 
-  int32_t SampleRandomly(absl::Span<const float> logits, const SamplingParams& params, uint64_t position);
+  int32_t SampleRandomly(absl::Span<const float> logits, float largest, const SamplingParams& params,
+                         uint64_t position);
 
   // Sorts so many of candidates_ to the front as top-k, top-p and min-p leave, most likely first; returns how many.
   size_t Truncate(const SamplingParams& params, float largest, double total);
@@ -57,6 +59,7 @@ class Sampler {
   // Kept for their memory.
   std::vector<float> adjusted_;
   std::vector<Candidate> candidates_;
+  LogitWeights weights_;
   std::vector<int32_t> seen_;
 };
 

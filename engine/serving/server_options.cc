@@ -112,6 +112,12 @@ absl::Status SetLogLevel(const std::string& value, ServerOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status SetKvType(const std::string& value, ServerOptions& options) {
+  if (value != "f16" && value != "bf16" && value != "f32") return Bad(value, "f16, bf16 or f32");
+  options.kv_type = value;
+  return absl::OkStatus();
+}
+
 std::vector<Flag> CudaFlags() {
   using O = ServerOptions;
   return {
@@ -143,6 +149,7 @@ std::vector<Flag> ProcessFlags() {
       {"cpu_instructions", "NAME",
        "of the fast kernels, for measurements: plain, avx2 or avx512-vnni; default the best",
        Text([](O& o) -> std::string& { return o.cpu_instructions; })},
+      {"kv_type", "f16|bf16|f32", "of the KV cache on the CPU; default f16, with --cpu_kernels=exact f32", SetKvType},
       {"data_address", "HOST:PORT", "of the data plane; port 0 picks a free one; default 127.0.0.1:50051",
        Text([](O& o) -> std::string& { return o.data_address; })},
       {"control_address", "ADDRESS,...", "of the control plane; unix:PATH too; default 127.0.0.1:50052",

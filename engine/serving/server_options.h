@@ -25,6 +25,7 @@ struct ServerOptions {
   double gpu_memory_fraction = 0.9;
   bool exact_cpu_kernels = false;  // the float32 reference instead of the fast ones
   std::string cpu_instructions;    // those of the fast kernels, for measurements; empty: the best that there are
+  std::string kv_type;             // of the KV cache's elements; empty: the model's loader chooses
 
   std::string data_address = "127.0.0.1:50051";
   std::vector<std::string> control_addresses = {"127.0.0.1:50052"};

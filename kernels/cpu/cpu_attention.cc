@@ -29,10 +29,10 @@ struct CpuAttention::Shape {
 
   PagedHead Head(const Segment& segment, int32_t kv_head) const {
     const KvShape& kv = layer.shape;
-    const float* keys = layer.base + kv_head * kv.head_elements();
-    return {
-        keys,        keys + kv.kv_head_count * kv.head_elements(), layer.block_stride, segment.blocks, kv.block_tokens,
-        kv.head_size};
+    const int64_t bytes = kv.head_elements() * BytesOf(layer.type);
+    const std::byte* keys = layer.base + kv_head * bytes;
+    return {layer.type,      keys,        keys + kv.kv_head_count * bytes, layer.block_stride, segment.blocks,
+            kv.block_tokens, kv.head_size};
   }
 };
 

@@ -3,11 +3,13 @@
 #ifndef FERMATA_KERNELS_CPU_CPU_ATTENTION_H_
 #define FERMATA_KERNELS_CPU_CPU_ATTENTION_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/kv_type.h"
 #include "kernels/cpu/row_ops.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -16,8 +18,9 @@ namespace fermata::kernels {
 // One layer's cache: [block][..], of each block this layer's keys, [kv head][head size][slot], then its values,
 // [kv head][slot][head size].
 struct KvLayer {
-  const float* base;     // of block 0
-  int64_t block_stride;  // floats
+  KvType type;
+  const std::byte* base;  // of block 0
+  int64_t block_stride;   // bytes
   KvShape shape;
 };
 

@@ -1,7 +1,5 @@
 #include "kernels/cpu/cpu_backend.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -14,34 +12,26 @@
 namespace fermata::kernels {
 namespace {
 
-// Pages straight from the system: zero, and taken only when first touched, so that a large KV pool costs what is used
-// of it.
 class MappedBuffer : public Buffer {
  public:
-  MappedBuffer(void* data, size_t size) : data_(data), size_(size) {}
-  ~MappedBuffer() override { munmap(data_, size_); }
-  float* data() const { return static_cast<float*>(data_); }
+  explicit MappedBuffer(HugePages pages) : pages_(std::move(pages)) {}
+  float* data() const { return reinterpret_cast<float*>(pages_.data()); }
 
  private:
-  void* data_;
-  size_t size_;
+  HugePages pages_;
 };
 
 // Groups of 16 weight rows that a thread takes at a time: enough to hide the hand-over, few enough to share evenly.
 int64_t GroupChunk(int64_t group_count, int threads) { return std::max<int64_t>(1, group_count / (threads * 8)); }
 
-}  // namespace
+// Rows that a thread takes at a time, of operations on one row.
+constexpr int64_t kRowChunk = 4;
 
-void CpuBackend::Rotate(const Turn* turns, int32_t head_count, int32_t head_size, float* heads) {
-  for (int32_t h = 0; h < head_count; ++h, heads += head_size) {
-    for (int32_t i = 0; i < head_size / 2; ++i) {
-      const float x = heads[2 * i];
-      const float y = heads[2 * i + 1];
-      heads[2 * i] = x * turns[i].cosine - y * turns[i].sine;
-      heads[2 * i + 1] = x * turns[i].sine + y * turns[i].cosine;
-    }
-  }
-}
+// From so many rows for each thread on, threads share out the rows of a product, and not its weights: then these are
+// read by every thread, but activations by one alone.
+constexpr int kRowsOfAThread = 16;
+
+}  // namespace
 
 // Keeps the packed copy where there is one, and a view of the original for looking up single rows.
 class CpuBackend::CpuWeights : public Weights {
@@ -70,19 +60,22 @@ class CpuBackend::CpuWeights : public Weights {
 
 CpuBackend::CpuBackend(const CpuBackendOptions& options)
     : options_(options),
-      ops_(options.exact ? PlainRowOps() : VectorRowOps()),
+      ops_(options.exact ? PlainRowOps() : VectorRowOps(options.instruction_set == InstructionSet::kAvx512Vnni)),
       packed_product_(ProductFor(options.instruction_set)),
       pool_(options.threads),
       attention_(ops_, pool_),
       scratch_(options.threads) {}
 
 CpuBackendOptions CpuBackend::BestOptions(int threads) {
-  return {.threads = threads, .exact = false, .instruction_set = SupportedInstructionSets().back()};
+  return {.threads = threads,
+          .exact = false,
+          .instruction_set = SupportedInstructionSets().back(),
+          .kv_type = KvType::kF16};
 }
 
 absl::StatusOr<std::unique_ptr<Weights>> CpuBackend::Prepare(const WeightView& view) {
   const bool pack = !options_.exact && view.rows > 1 && PackedMatrix::CanPack(view.type);
-  std::unique_ptr<PackedMatrix> packed = pack ? PackedMatrix::Pack(view) : nullptr;
+  std::unique_ptr<PackedMatrix> packed = pack ? PackedMatrix::Pack(view, packed_) : nullptr;
   if (pack && packed == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory to pack a matrix of ", view.rows, " x ", view.columns));
   }
@@ -94,35 +87,30 @@ const float* CpuBackend::Data(const Buffer& buffer) { return static_cast<const M
 
 absl::StatusOr<std::unique_ptr<Buffer>> CpuBackend::Allocate(int64_t element_count) {
   const size_t size = static_cast<size_t>(std::max<int64_t>(element_count, 1)) * sizeof(float);
-  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (data == MAP_FAILED) return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", size, " bytes"));
-  return std::make_unique<MappedBuffer>(data, size);
+  // Taken only when touched: a large KV pool costs what is used of it.
+  HugePages pages(size);
+  if (pages.data() == nullptr) return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", size, " bytes"));
+  return std::make_unique<MappedBuffer>(std::move(pages));
 }
 
 absl::Status CpuBackend::AllocateKv(const KvShape& shape) {
-  absl::StatusOr<std::unique_ptr<Buffer>> buffer = Allocate(shape.block_count * shape.block_elements());
-  if (!buffer.ok()) {
-    return absl::ResourceExhaustedError(absl::StrCat("the KV cache of ", shape.block_count, " blocks of ",
-                                                     shape.block_tokens, " tokens: ", buffer.status().message()));
-  }
-  kv_ = *std::move(buffer);
   kv_shape_ = shape;
-  return absl::OkStatus();
+  kv_ = std::make_unique<HugePages>(static_cast<size_t>(shape.block_count * kv_block_bytes()));
+  if (kv_->data() != nullptr) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("the KV cache of ", shape.block_count, " blocks of ",
+                                                   shape.block_tokens, " tokens: cannot allocate ",
+                                                   shape.block_count * kv_block_bytes(), " bytes"));
 }
 
-int64_t CpuBackend::kv_block_bytes() const { return kv_shape_.block_elements() * static_cast<int64_t>(sizeof(float)); }
+int64_t CpuBackend::kv_block_bytes() const { return kv_shape_.block_elements() * kv_element_bytes(); }
 
 absl::Status CpuBackend::CopyKvToHost(absl::Span<const KvBlockCopy> copies) {
-  for (const KvBlockCopy& copy : copies) {
-    std::memcpy(copy.host, Data(*kv_) + copy.block * kv_shape_.block_elements(), kv_block_bytes());
-  }
+  for (const KvBlockCopy& copy : copies) std::memcpy(copy.host, LayerOf(copy.block, 0), kv_block_bytes());
   return absl::OkStatus();
 }
 
 absl::Status CpuBackend::CopyKvFromHost(absl::Span<const KvBlockCopy> copies) {
-  for (const KvBlockCopy& copy : copies) {
-    std::memcpy(Data(*kv_) + copy.block * kv_shape_.block_elements(), copy.host, kv_block_bytes());
-  }
+  for (const KvBlockCopy& copy : copies) std::memcpy(LayerOf(copy.block, 0), copy.host, kv_block_bytes());
   return absl::OkStatus();
 }
 
@@ -152,8 +140,15 @@ void CpuBackend::RmsNorm(const Weights& weight, float epsilon, const Buffer& x, 
 
 void CpuBackend::AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
                             Buffer& output) {
-  Add(delta, int64_t{rows} * weight.columns(), x);
-  RmsNorm(weight, epsilon, x, rows, output);
+  const std::vector<float>& factors = CpuWeights::From(weight).vector();
+  const int32_t size = static_cast<int32_t>(factors.size());
+  pool_.Run(rows, kRowChunk, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      float* const row = Data(x) + r * size;
+      ops_.add(Data(delta) + r * size, size, row);
+      ops_.rms_norm(row, factors.data(), epsilon, size, Data(output) + r * size);
+    }
+  });
 }
 
 void CpuBackend::MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) {
@@ -174,6 +169,17 @@ void CpuBackend::MultiplyPacked(absl::Span<const Product> products, const float*
   pool_.Run(rows, /*chunk=*/4, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) ops_.quantize(x + r * columns, r, quantized_);
   });
+  if (rows >= kRowsOfAThread * pool_.threads()) {
+    // Each thread has rows of its own, which stay in its cache from operation to operation.
+    const int64_t chunk = std::min<int64_t>(kRowTile, (rows + pool_.threads() - 1) / pool_.threads());
+    pool_.Run(rows, chunk, [&](int64_t begin, int64_t end, int) {
+      for (const Product& product : products) {
+        const int64_t groups = CpuWeights::From(*product.weights).packed()->group_count();
+        MultiplyPackedGroups(product, {0, groups}, {begin, end});
+      }
+    });
+    return;
+  }
   // The groups of all products in one range, so that threads meet once.
   std::vector<int64_t> ends;
   int64_t total = 0;
@@ -186,26 +192,27 @@ void CpuBackend::MultiplyPacked(absl::Span<const Product> products, const float*
     for (size_t i = 0; i < products.size(); first = ends[i++]) {
       const int64_t from = std::max(begin, first);
       const int64_t to = std::min(end, ends[i]);
-      if (from < to) MultiplyPackedGroups(products[i], rows, from - first, to - first);
+      if (from < to) MultiplyPackedGroups(products[i], {from - first, to - first}, {0, rows});
     }
   });
 }
 
-void CpuBackend::MultiplyPackedGroups(const Product& product, int32_t rows, int64_t begin, int64_t end) {
+void CpuBackend::MultiplyPackedGroups(const Product& product, Range groups, Range rows) {
   const PackedMatrix& matrix = *CpuWeights::From(*product.weights).packed();
   PackedTile tile = {};
   tile.form = matrix.form();
   tile.columns = matrix.columns();
   tile.rows_per_tile = quantized_.rows_per_tile();
   float spill[kRowTile][kPackedRows];  // for a last group of fewer rows
-  for (int64_t group = begin; group < end; ++group) {
+  for (int64_t group = groups.begin; group < groups.end; ++group) {
     tile.group = matrix.group(group);
     const int64_t first_output = group * kPackedRows;
     const int64_t width = std::min<int64_t>(kPackedRows, matrix.rows() - first_output);
-    for (int32_t row = 0; row < rows; row += kRowTile) {
-      tile.row_count = std::min(kRowTile, rows - row);
-      tile.values = quantized_.values(row / kRowTile);
-      tile.blocks = quantized_.blocks(row / kRowTile);
+    for (int64_t row = rows.begin; row < rows.end; row += tile.row_count) {
+      const int64_t place = row % tile.rows_per_tile;
+      tile.row_count = static_cast<int>(std::min<int64_t>(tile.rows_per_tile - place, rows.end - row));
+      tile.values = quantized_.values(row / tile.rows_per_tile) + place * kActivationBlock;
+      tile.blocks = quantized_.blocks(row / tile.rows_per_tile) + place;
       for (int i = 0; i < tile.row_count; ++i) {
         tile.output[i] =
             width == kPackedRows ? Data(*product.output) + (row + i) * matrix.rows() + first_output : spill[i];
@@ -234,61 +241,78 @@ void CpuBackend::MultiplyFloat(const Product& product, const float* x, int32_t r
   });
 }
 
-float* CpuBackend::LayerOf(int32_t block, int32_t layer) {
-  return Data(*kv_) + block * kv_shape_.block_elements() + layer * kv_shape_.layer_elements();
+std::byte* CpuBackend::LayerOf(int32_t block, int32_t layer) {
+  return kv_->data() + block * kv_block_bytes() + layer * kv_shape_.layer_elements() * kv_element_bytes();
 }
 
-void CpuBackend::Store(int32_t block, int32_t layer, int32_t slot, const float* key, const float* value) {
+void CpuBackend::Store(const Place& place, int32_t layer, const float* key, const float* value, float* scratch) {
   const int32_t size = kv_shape_.head_size;
-  float* keys = LayerOf(block, layer);
-  float* values = keys + kv_shape_.kv_head_count * kv_shape_.head_elements() + int64_t{slot} * size;
-  for (int32_t h = 0; h < kv_shape_.kv_head_count; ++h, keys += kv_shape_.head_elements()) {
-    for (int32_t i = 0; i < size; ++i) keys[int64_t{i} * kv_shape_.block_tokens + slot] = key[h * size + i];
-    std::copy_n(value + h * size, size, values + h * kv_shape_.head_elements());
+  const int32_t all = kv_shape_.kv_head_count * size;
+  const int64_t head_bytes = kv_shape_.head_elements() * kv_element_bytes();
+  std::byte* const keys = LayerOf(place.block, layer);
+  std::byte* values = keys + kv_shape_.kv_head_count * head_bytes + int64_t{place.slot} * size * kv_element_bytes();
+  for (int32_t h = 0; h < kv_shape_.kv_head_count; ++h, values += head_bytes) {
+    ops_.convert(value + h * size, size, kv_type(), values);
+  }
+  ops_.convert(key, all, kv_type(), reinterpret_cast<std::byte*>(scratch));
+  // Element i of all heads follow each other in the block too.
+  const auto scatter = [&](const auto* from, auto* to) {
+    for (int32_t i = 0; i < all; ++i) to[int64_t{i} * kv_shape_.block_tokens + place.slot] = from[i];
+  };
+  if (kv_type() == KvType::kF32) {
+    scatter(scratch, reinterpret_cast<float*>(keys));
+  } else {
+    scatter(reinterpret_cast<const uint16_t*>(scratch), reinterpret_cast<uint16_t*>(keys));
   }
 }
 
 void CpuBackend::BeginStep(absl::Span<const Segment> segments) {
   segments_ = segments;
   if (segments.empty()) return;
+  const int32_t rows = segments.back().first_row + segments.back().row_count;
+  places_.resize(rows);
+  std::vector<int32_t> positions(rows);
+  for (const Segment& segment : segments) {
+    for (int32_t i = 0; i < segment.row_count; ++i) {
+      const int32_t position = segment.first_position + i;
+      positions[segment.first_row + i] = position;
+      places_[segment.first_row + i] = {segment.blocks[position / kv_shape_.block_tokens],
+                                        position % kv_shape_.block_tokens};
+    }
+  }
   // The same for every layer.
   const int64_t pairs = static_cast<int64_t>(frequencies_.size());
-  const Segment& last = segments.back();
-  turns_.resize((last.first_row + last.row_count) * pairs);
-  for (const Segment& segment : segments) {
-    pool_.Run(segment.row_count, /*chunk=*/32, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        const float position = static_cast<float>(segment.first_position + i);
-        for (int64_t pair = 0; pair < pairs; ++pair) {
-          const float angle = position * frequencies_[pair];
-          turns_[(segment.first_row + i) * pairs + pair] = {std::cos(angle), std::sin(angle)};
-        }
+  turns_.resize(rows * pairs);
+  pool_.Run(rows, kRowChunk, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t pair = 0; pair < pairs; ++pair) {
+        const float angle = static_cast<float>(positions[row]) * frequencies_[pair];
+        const float cosine = std::cos(angle);
+        const float sine = std::sin(angle);
+        turns_[row * pairs + pair] = {{cosine, cosine}, {-sine, sine}};
       }
-    });
-  }
+    }
+  });
 }
 
 void CpuBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) {
   const int32_t size = kv_shape_.head_size;
-  const int32_t kv_heads = kv_shape_.kv_head_count;
-  for (const Segment& segment : segments_) {
-    pool_.Run(segment.row_count, /*chunk=*/16, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t row = segment.first_row + i;
-        const int32_t position = segment.first_position + static_cast<int32_t>(i);
-        float* key = Data(k) + row * kv_heads * size;
-        const float* value = Data(v) + row * kv_heads * size;
-        const Turn* turns = turns_.data() + row * (size / 2);
-        Rotate(turns, head_count, size, Data(q) + row * head_count * size);
-        Rotate(turns, kv_heads, size, key);
-        Store(segment.blocks[position / kv_shape_.block_tokens], layer, position % kv_shape_.block_tokens, key, value);
-      }
-    });
-  }
+  const int32_t kv_size = kv_shape_.kv_head_count * size;
+  pool_.Run(static_cast<int64_t>(places_.size()), kRowChunk, [&](int64_t begin, int64_t end, int thread) {
+    std::vector<float>& scratch = scratch_[thread];
+    if (static_cast<int32_t>(scratch.size()) < kv_size) scratch.resize(kv_size);
+    for (int64_t row = begin; row < end; ++row) {
+      float* key = Data(k) + row * kv_size;
+      const Turn* turns = turns_.data() + row * (size / 2);
+      ops_.rotate(turns, head_count, size, Data(q) + row * head_count * size);
+      ops_.rotate(turns, kv_shape_.kv_head_count, size, key);
+      Store(places_[row], layer, key, Data(v) + row * kv_size, scratch.data());
+    }
+  });
 }
 
 void CpuBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) {
-  const KvLayer kv = {LayerOf(0, layer), kv_shape_.block_elements(), kv_shape_};
+  const KvLayer kv = {kv_type(), LayerOf(0, layer), kv_block_bytes(), kv_shape_};
   attention_.Run(segments_, kv, head_count, Data(q), Data(output));
 }
 
@@ -306,11 +330,7 @@ void CpuBackend::AddBias(const Weights& bias, int32_t rows, Buffer& x) {
   }
 }
 
-void CpuBackend::Add(const Buffer& y, int64_t count, Buffer& x) {
-  const float* from = Data(y);
-  float* to = Data(x);
-  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
-}
+void CpuBackend::Add(const Buffer& y, int64_t count, Buffer& x) { ops_.add(Data(y), count, Data(x)); }
 
 void CpuBackend::GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) {
   for (size_t n = 0; n < indices.size(); ++n) {

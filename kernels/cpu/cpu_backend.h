@@ -3,6 +3,7 @@
 #ifndef FERMATA_KERNELS_CPU_CPU_BACKEND_H_
 #define FERMATA_KERNELS_CPU_CPU_BACKEND_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -10,6 +11,8 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_attention.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/huge_pages.h"
+#include "kernels/cpu/kv_type.h"
 #include "kernels/cpu/quantized_rows.h"
 #include "kernels/cpu/row_ops.h"
 #include "kernels/cpu/thread_pool.h"
@@ -23,8 +26,11 @@ struct CpuBackendOptions {
   // against. Otherwise fast: quantised weights times 8-bit activations, vector instructions.
   bool exact = false;
 
-  // For the fast products. Every set gives the same bits.
+  // For the fast path. Every set gives the same bits.
   InstructionSet instruction_set = InstructionSet::kPlain;
+
+  // Of the KV cache; the exact path keeps float32 whatever this says.
+  KvType kv_type = KvType::kF16;
 };
 
 // Synchronous: each operation is done when it returns. One thread at a time may use it.
@@ -38,7 +44,7 @@ class CpuBackend : public Backend {
 
   absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) override;
   bool batch_invariant() const override { return true; }
-  int32_t kv_element_bytes() const override { return sizeof(float); }
+  int32_t kv_element_bytes() const override { return BytesOf(kv_type()); }
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t element_count) override;
   absl::StatusOr<std::unique_ptr<Buffer>> AllocateFloats(int64_t element_count) override {
     return Allocate(element_count);
@@ -71,29 +77,37 @@ class CpuBackend : public Backend {
   class CpuWeights;
 
   void MultiplyPacked(absl::Span<const Product> products, const float* x, int32_t rows);
-  void MultiplyPackedGroups(const Product& product, int32_t rows, int64_t begin, int64_t end);
+
+  struct Range {
+    int64_t begin;
+    int64_t end;
+  };
+  void MultiplyPackedGroups(const Product& product, Range groups, Range rows);
   void MultiplyFloat(const Product& product, const float* x, int32_t rows);
 
-  // Of one pair of a head's elements, at one position.
-  struct Turn {
-    float cosine;
-    float sine;
+  // Where the cache keeps a row of the step.
+  struct Place {
+    int32_t block;
+    int32_t slot;
   };
-  static void Rotate(const Turn* turns, int32_t head_count, int32_t head_size, float* heads);
+
+  KvType kv_type() const { return options_.exact ? KvType::kF32 : options_.kv_type; }
 
   // A layer's part of a block of the cache; see KvLayer.
-  float* LayerOf(int32_t block, int32_t layer);
-  void Store(int32_t block, int32_t layer, int32_t slot, const float* key, const float* value);
+  std::byte* LayerOf(int32_t block, int32_t layer);
+  void Store(const Place& place, int32_t layer, const float* key, const float* value, float* scratch);
 
   const CpuBackendOptions options_;
   const RowOps& ops_;
   const PackedProduct packed_product_;
   ThreadPool pool_;
-  std::unique_ptr<Buffer> kv_;
+  HugeArena packed_;  // packed weights
+  std::unique_ptr<HugePages> kv_;
   KvShape kv_shape_;
   std::vector<float> frequencies_;      // of rope
   absl::Span<const Segment> segments_;  // of the step
   std::vector<Turn> turns_;             // [row][head size / 2]
+  std::vector<Place> places_;           // [row]
   QuantizedRows quantized_;
   CpuAttention attention_;
   std::vector<std::vector<float>> scratch_;  // one for each thread

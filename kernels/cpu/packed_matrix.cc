@@ -1,6 +1,5 @@
 #include "kernels/cpu/packed_matrix.h"
 
-#include <cstdlib>
 #include <cstring>
 
 #include "kernels/cpu/dequantize.h"
@@ -8,8 +7,6 @@
 
 namespace fermata::kernels {
 namespace {
-
-constexpr int kAlignment = 64;  // a cache line
 
 PackedForm FormOf(WeightType type) {
   switch (type) {
@@ -157,8 +154,6 @@ void PackSixBits(const uint8_t* source, int lane, uint8_t* block) {
 
 }  // namespace
 
-void PackedMatrix::FreeDeleter::operator()(uint8_t* data) const { std::free(data); }
-
 bool PackedMatrix::CanPack(WeightType type) {
   return type != WeightType::kF32 && type != WeightType::kF16 && type != WeightType::kBF16;
 }
@@ -166,19 +161,17 @@ bool PackedMatrix::CanPack(WeightType type) {
 PackedMatrix::PackedMatrix(const WeightView& view, PackedForm form)
     : form_(form), rows_(view.rows), columns_(view.columns), group_bytes_(GroupBytes(form, view.columns)) {}
 
-std::unique_ptr<PackedMatrix> PackedMatrix::Pack(const WeightView& view) {
+std::unique_ptr<PackedMatrix> PackedMatrix::Pack(const WeightView& view, HugeArena& arena) {
   std::unique_ptr<PackedMatrix> matrix(new PackedMatrix(view, FormOf(view.type)));
   const size_t size = static_cast<size_t>(matrix->group_count() * matrix->group_bytes_);
-  const size_t rounded = (size + kAlignment - 1) / kAlignment * kAlignment;
-  matrix->data_.reset(static_cast<uint8_t*>(std::aligned_alloc(kAlignment, rounded)));
+  matrix->data_ = reinterpret_cast<uint8_t*>(arena.Allocate(size));
   if (matrix->data_ == nullptr) return nullptr;
   for (int64_t group = 0; group < matrix->group_count(); ++group) matrix->PackGroup(view, group);
   return matrix;
 }
 
 void PackedMatrix::PackGroup(const WeightView& view, int64_t group) {
-  uint8_t* const begin = data_.get() + group * group_bytes_;
-  std::memset(begin, 0, group_bytes_);
+  uint8_t* const begin = data_ + group * group_bytes_;
   const WeightTypeInfo info = InfoOf(view.type);
   for (int lane = 0; lane < kPackedRows && group * kPackedRows + lane < rows_; ++lane) {
     const uint8_t* source = view.row(group * kPackedRows + lane);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "kernels/cpu/huge_pages.h"
 #include "kernels/weight_type.h"
 
 namespace fermata::kernels {
@@ -49,14 +50,15 @@ struct NibblesLayout {
 inline constexpr int kBytesBlockBytes = 512 + kPackedRows * 2;
 inline constexpr int kSixBitsBlockBytes = 256 + kPackedRows * 4;
 
-// Owns the packed copy: groups of 16 rows, and in each its column blocks. Rows beyond the last are zero.
+// The packed copy: groups of 16 rows, and in each its column blocks. Rows beyond the last are zero.
 class PackedMatrix {
  public:
   // True for the types that have a packed form.
   static bool CanPack(WeightType type);
 
-  // Null if there is no memory. REQUIRES: CanPack(view.type), columns a multiple of 32.
-  static std::unique_ptr<PackedMatrix> Pack(const WeightView& view);
+  // Lies in `arena`, which must outlive it. Null if there is no memory. REQUIRES: CanPack(view.type), columns a
+  // multiple of 32.
+  static std::unique_ptr<PackedMatrix> Pack(const WeightView& view, HugeArena& arena);
 
   PackedForm form() const { return form_; }
   int64_t rows() const { return rows_; }
@@ -64,13 +66,9 @@ class PackedMatrix {
   int64_t group_count() const { return (rows_ + kPackedRows - 1) / kPackedRows; }
 
   // The blocks of rows [16 * index, 16 * index + 16).
-  const uint8_t* group(int64_t index) const { return data_.get() + index * group_bytes_; }
+  const uint8_t* group(int64_t index) const { return data_ + index * group_bytes_; }
 
  private:
-  struct FreeDeleter {
-    void operator()(uint8_t* data) const;
-  };
-
   PackedMatrix(const WeightView& view, PackedForm form);
 
   void PackGroup(const WeightView& view, int64_t group);
@@ -79,7 +77,7 @@ class PackedMatrix {
   int64_t rows_;
   int64_t columns_;
   int64_t group_bytes_;
-  std::unique_ptr<uint8_t, FreeDeleter> data_;
+  uint8_t* data_ = nullptr;
 };
 
 }  // namespace fermata::kernels

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/half.h"
 #include "kernels/cpu/row_ops.h"
 
 namespace fermata::kernels {
@@ -30,15 +31,27 @@ void SwiGlu(const float* up, int32_t size, float* gate) {
   for (int32_t i = 0; i < size; ++i) gate[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
 }
 
-// Element i of the key of a position.
-float KeyOf(const PagedHead& head, int32_t position, int32_t i) {
-  const float* block = head.keys + head.blocks[position / head.block_tokens] * head.block_stride;
-  return block[int64_t{i} * head.block_tokens + position % head.block_tokens];
+float LoadElement(KvType type, const std::byte* elements, int64_t index) {
+  switch (type) {
+    case KvType::kF32:
+      return reinterpret_cast<const float*>(elements)[index];
+    case KvType::kF16:
+      return F16ToFloat(reinterpret_cast<const uint16_t*>(elements)[index]);
+    case KvType::kBF16:
+      return Bf16ToFloat(reinterpret_cast<const uint16_t*>(elements)[index]);
+  }
+  return 0.0f;
 }
 
-const float* ValueOf(const PagedHead& head, int32_t position) {
-  return head.values + head.blocks[position / head.block_tokens] * head.block_stride +
-         static_cast<int64_t>(position % head.block_tokens) * head.head_size;
+// Element i of the key of a position.
+float KeyOf(const PagedHead& head, int32_t position, int32_t i) {
+  const std::byte* block = head.keys + head.blocks[position / head.block_tokens] * head.block_stride;
+  return LoadElement(head.type, block, int64_t{i} * head.block_tokens + position % head.block_tokens);
+}
+
+float ValueOf(const PagedHead& head, int32_t position, int32_t i) {
+  const std::byte* block = head.values + head.blocks[position / head.block_tokens] * head.block_stride;
+  return LoadElement(head.type, block, int64_t{position % head.block_tokens} * head.head_size + i);
 }
 
 void Attention(const AttentionTile& tile, const PagedHead& head, float scale, float* scores) {
@@ -56,10 +69,35 @@ void Attention(const AttentionTile& tile, const PagedHead& head, float scale, fl
     for (int32_t p = 0; p < count; ++p) {
       const float weight = std::exp(scores[p] - result.largest);
       result.weight_sum += weight;
-      const float* value = ValueOf(head, tile.begin + p);
-      for (int32_t i = 0; i < head.head_size; ++i) result.values()[i] += weight * value[i];
+      for (int32_t i = 0; i < head.head_size; ++i) {
+        result.values()[i] += weight * ValueOf(head, tile.begin + p, i);
+      }
     }
   }
+}
+
+void Add(const float* y, int64_t size, float* x) {
+  for (int64_t i = 0; i < size; ++i) x[i] += y[i];
+}
+
+void Rotate(const Turn* turns, int32_t head_count, int32_t head_size, float* heads) {
+  for (int32_t h = 0; h < head_count; ++h, heads += head_size) {
+    for (int32_t i = 0; i < head_size / 2; ++i) {
+      const float x = heads[2 * i];
+      const float y = heads[2 * i + 1];
+      heads[2 * i] = x * turns[i].cosines[0] + y * turns[i].sines[0];
+      heads[2 * i + 1] = x * turns[i].sines[1] + y * turns[i].cosines[1];
+    }
+  }
+}
+
+void Convert(const float* x, int32_t size, KvType type, std::byte* output) {
+  if (type == KvType::kF32) {
+    std::copy_n(x, size, reinterpret_cast<float*>(output));
+    return;
+  }
+  uint16_t* const halves = reinterpret_cast<uint16_t*>(output);
+  for (int32_t i = 0; i < size; ++i) halves[i] = type == KvType::kF16 ? FloatToF16(x[i]) : FloatToBf16(x[i]);
 }
 
 }  // namespace
@@ -81,7 +119,7 @@ void MergeSpans(const float* results, int64_t stride, int32_t count, int32_t hea
 }
 
 const RowOps& PlainRowOps() {
-  static constexpr RowOps kOps = {RmsNorm, SwiGlu, Attention, QuantizeRow, Dot};
+  static constexpr RowOps kOps = {RmsNorm, SwiGlu, Attention, QuantizeRow, Dot, Add, Rotate, Convert};
   return kOps;
 }
 

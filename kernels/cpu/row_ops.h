@@ -4,8 +4,10 @@
 #ifndef FERMATA_KERNELS_CPU_ROW_OPS_H_
 #define FERMATA_KERNELS_CPU_ROW_OPS_H_
 
+#include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/kv_type.h"
 #include "kernels/cpu/quantized_rows.h"
 
 namespace fermata::kernels {
@@ -14,9 +16,10 @@ namespace fermata::kernels {
 // blocks[p / block_tokens], which begins at base + block * block_stride. Keys of a block: [head size][slot], so that a
 // vector holds the same element of many positions. Values: [slot][head size].
 struct PagedHead {
-  const float* keys;  // of block 0
-  const float* values;
-  int64_t block_stride;  // floats
+  KvType type;
+  const std::byte* keys;  // of block 0
+  const std::byte* values;
+  int64_t block_stride;  // bytes
   const int32_t* blocks;
   int32_t block_tokens;
   int32_t head_size;
@@ -48,6 +51,12 @@ struct AttentionTile {
   SpanResult* results[kQueryTile];
 };
 
+// How far a pair of neighbouring elements is turned, twice over: {cos, cos} and {-sin, sin}.
+struct Turn {
+  float cosines[2];
+  float sines[2];
+};
+
 // All pointers are float32, not overlapping except where said. The bits of a result depend on the arguments' values
 // alone.
 struct RowOps {
@@ -66,6 +75,15 @@ struct RowOps {
 
   // The sum of a[i] * b[i].
   float (*dot)(const float* a, const float* b, int64_t size);
+
+  // x[i] += y[i].
+  void (*add)(const float* y, int64_t size, float* x);
+
+  // Turns the pairs 2i, 2i + 1 of each head; turns [head_size / 2].
+  void (*rotate)(const Turn* turns, int32_t head_count, int32_t head_size, float* heads);
+
+  // x in another type: rounded to the nearest, ties to even.
+  void (*convert)(const float* x, int32_t size, KvType type, std::byte* output);
 };
 
 // Scores of a tile; a vector may write beyond the last.
@@ -78,8 +96,8 @@ void MergeSpans(const float* results, int64_t stride, int32_t count, int32_t hea
 // Loops as they are written in the formulas. The reference.
 const RowOps& PlainRowOps();
 
-// Highway's vectors, the widest that the machine has, chosen when first called.
-const RowOps& VectorRowOps();
+// Highway's vectors, the widest that the machine has, or at most those of AVX2. Both give the same bits.
+const RowOps& VectorRowOps(bool avx512 = true);
 
 }  // namespace fermata::kernels
 

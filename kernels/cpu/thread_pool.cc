@@ -16,7 +16,7 @@ void Relax() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : parts_(threads) {
   for (int thread = 1; thread < threads; ++thread) {
     workers_.emplace_back([this, thread] { WorkerLoop(thread); });
   }
@@ -37,9 +37,15 @@ void ThreadPool::Run(int64_t count, int64_t chunk, absl::FunctionRef<void(int64_
     if (count > 0) body(0, count, 0);
     return;
   }
-  const Work work = {body, count, chunk};
+  const Work work = {body, chunk};
   work_ = &work;
-  next_.store(0, std::memory_order_relaxed);
+  // In whole chunks, so that the same rows meet in the same chunk too.
+  const int64_t chunks = (count + chunk - 1) / chunk;
+  const int64_t size = static_cast<int64_t>(parts_.size());
+  for (int64_t i = 0; i < size; ++i) {
+    parts_[i].next.store(i * chunks / size * chunk, std::memory_order_relaxed);
+    parts_[i].end = std::min(count, (i + 1) * chunks / size * chunk);
+  }
   busy_workers_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
   // Sequentially consistent, as is the sleeper's own order (first it counts itself, then it looks at the epoch): so
   // either it sees the new epoch or we see the sleeper.
@@ -58,10 +64,15 @@ void ThreadPool::Run(int64_t count, int64_t chunk, absl::FunctionRef<void(int64_
 }
 
 void ThreadPool::DoChunks(const Work& work, int thread) {
-  while (true) {
-    const int64_t begin = next_.fetch_add(work.chunk, std::memory_order_relaxed);
-    if (begin >= work.count) return;
-    work.body(begin, std::min(begin + work.chunk, work.count), thread);
+  const int size = static_cast<int>(parts_.size());
+  for (int i = 0; i < size; ++i) {
+    Part& part = parts_[(thread + i) % size];
+    // Looked at first: a part that is done is not written to.
+    while (part.next.load(std::memory_order_relaxed) < part.end) {
+      const int64_t begin = part.next.fetch_add(work.chunk, std::memory_order_relaxed);
+      if (begin >= part.end) break;
+      work.body(begin, std::min(begin + work.chunk, part.end), thread);
+    }
   }
 }
 

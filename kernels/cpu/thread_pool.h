@@ -14,8 +14,10 @@
 
 namespace fermata::kernels {
 
-// Run() hands out chunks of an index range to the caller and to `threads` - 1 workers. Workers spin for a moment after
-// their last chunk, since the next operation of a step comes within microseconds, and then sleep: idle costs nothing.
+// Run() hands out chunks of an index range to the caller and to `threads` - 1 workers. Each has an equal part of the
+// range, the same for the same range, so that what it wrote in one operation is in its own cache in the next; who is
+// done takes from the others' parts. Workers spin for a moment after their last chunk, since the next operation of a
+// step comes within microseconds, and then sleep: idle costs nothing.
 //
 // One thread at a time may call Run(); it must not call itself.
 class ThreadPool {
@@ -30,14 +32,19 @@ class ThreadPool {
 
   // Calls body(begin, end, thread) for pieces of about `chunk` indices that cover [0, count), each index once; `thread`
   // is below threads(), and no two calls at the same time have the same one. Returns when all are done. Which thread
-  // gets which piece is not defined, so results must not depend on it.
+  // gets which piece is not defined, so results must not depend on it. Up to one chunk is the caller's alone.
   void Run(int64_t count, int64_t chunk, absl::FunctionRef<void(int64_t begin, int64_t end, int thread)> body);
 
  private:
   struct Work {
     absl::FunctionRef<void(int64_t, int64_t, int)> body;
-    int64_t count;
     int64_t chunk;
+  };
+
+  // A thread's part of the range, on a cache line of its own.
+  struct alignas(64) Part {
+    std::atomic<int64_t> next = 0;  // first index not handed out
+    int64_t end = 0;                // written by Run() before it raises the epoch
   };
 
   void WorkerLoop(int thread);
@@ -48,9 +55,9 @@ class ThreadPool {
 
   // Written by Run() before it raises the epoch, read by workers after they have seen it.
   const Work* work_ = nullptr;
+  std::vector<Part> parts_;  // one for each thread
 
   std::atomic<uint64_t> epoch_ = 0;    // one for each Run(), and one more to stop
-  std::atomic<int64_t> next_ = 0;      // first index not handed out
   std::atomic<int> busy_workers_ = 0;  // that have not finished this epoch
   std::atomic<bool> stopping_ = false;
 

@@ -12,14 +12,13 @@
 namespace fermata {
 namespace {
 
-constexpr std::chrono::milliseconds kStep(1);
 constexpr std::chrono::seconds kPatience(60);
 constexpr std::chrono::milliseconds kPoll(2);
 
-std::unique_ptr<ModelRunner> MakeBrakedRunner(const EngineOptions& options) {
+std::unique_ptr<ModelRunner> MakeBrakedRunner(const EngineOptions& options, std::chrono::milliseconds step) {
   FakeModelRunnerOptions model;
-  model.before_run = [](const Batch&) {
-    std::this_thread::sleep_for(kStep);
+  model.before_run = [step](const Batch&) {
+    std::this_thread::sleep_for(step);
     return absl::OkStatus();
   };
   return MakeFakeRunner(options, std::move(model));
@@ -40,11 +39,17 @@ EngineOptions ConformanceTestBase::RoomyOptions() {
   return options;
 }
 
-void ConformanceTestBase::Serve(const EngineOptions& options) {
+void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block_count,
+                                std::chrono::milliseconds step) {
   const char* const backend = std::getenv("FERMATA_CONFORMANCE_BACKEND");
-  server_ = std::make_unique<TestServer>(
-      TestServer::Options{.engine = options}, FakeModelText(),
-      backend == nullptr ? MakeBrakedRunner(options) : MakeSmallRunner(backend, kStep, options));
+  Serve(options, host_block_count,
+        backend == nullptr ? MakeBrakedRunner(options, step) : MakeSmallRunner(backend, step, options));
+}
+
+void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block_count,
+                                std::unique_ptr<ModelRunner> runner) {
+  server_ = std::make_unique<TestServer>(TestServer::Options{.engine = options, .host_block_count = host_block_count},
+                                         FakeModelText(), std::move(runner));
 }
 
 v1::GenerationSpec ConformanceTestBase::Spec(int32_t max_tokens, int32_t priority, int32_t prompt_tokens) {

@@ -9,7 +9,7 @@ import time
 import unittest
 
 import grpc
-from harness import BACKEND, PATIENCE_S, Server, spec
+from harness import PATIENCE_S, Server, spec
 
 STORY = 'Once upon a time, in a small village by the sea,'
 TOKENS = 100
@@ -77,9 +77,8 @@ class TiersTest(unittest.TestCase):
             self.check_whole(stream)
 
     def test_room_is_made_for_a_newcomer_by_what_is_paused(self):
-        # Nine blocks (11,520 numbers a token, 16 tokens each): one of these whole takes seven, four so far twelve.
-        kv_bytes = 7000000 if BACKEND == 'cpu' else 3500000  # float32 or bfloat16
-        flags = (f'--kv_bytes={kv_bytes}', '--kv_host_bytes=60000000', '--prefix_cache=off')
+        # Nine blocks (11,520 halves a token, 16 tokens each): one of these whole takes seven, four so far twelve.
+        flags = ('--kv_bytes=3500000', '--kv_host_bytes=60000000', '--prefix_cache=off')
         with self.server(*flags) as server:
             streams = []
             for n in range(4):
@@ -116,6 +115,26 @@ class TiersTest(unittest.TestCase):
             # And the same request again is the same generation.
             again = server.generate('it', spec(STORY, TOKENS, tenant='red', labels={'a': 'b'}))
             self.check_whole(again)
+
+    def test_what_was_parked_with_another_type_of_kv_is_left_where_it_is(self):
+        with self.server() as server:
+            stream = server.generate('it', spec(STORY, TOKENS))
+            stream.await_tokens(10)
+            server.verb('Preempt', 'it', tier=DISK)
+            await_tier(server, 'it', DISK)
+            server.stop()
+            self.assertEqual(server.process.wait(PATIENCE_S), 0)
+        # As wide as f16, so only the name tells them apart.
+        with self.server('--kv_type=bf16') as server:
+            with self.assertRaises(grpc.RpcError) as raised:
+                server.get('it')
+            self.assertEqual(raised.exception.code(), grpc.StatusCode.NOT_FOUND)
+            self.assertEqual(self.files(), ['g-it.kv'])
+        with self.server() as server:
+            server.await_state('it', 'PAUSED')
+            stream = server.attach('it')
+            server.verb('Continue', 'it')
+            self.check_whole(stream)
 
     def test_the_end_of_a_drain_parks_what_runs_and_what_is_paused(self):
         with self.server('--drain_timeout=100ms', '--max_running=2') as server:

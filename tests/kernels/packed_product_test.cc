@@ -57,7 +57,8 @@ Problem RandomProblem(WeightType type, int64_t rows, int64_t columns, int x_rows
 
 // [x_rows][16 * groups]
 std::vector<float> Multiply(const Problem& problem, InstructionSet set, int x_rows, int row_tile) {
-  const std::unique_ptr<PackedMatrix> matrix = PackedMatrix::Pack(problem.view);
+  HugeArena arena;
+  const std::unique_ptr<PackedMatrix> matrix = PackedMatrix::Pack(problem.view, arena);
   const int64_t width = matrix->group_count() * kPackedRows;
   std::vector<float> output(x_rows * width, std::numeric_limits<float>::quiet_NaN());
   for (int64_t group = 0; group < matrix->group_count(); ++group) {

@@ -6,12 +6,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <random>
+#include <string>
+#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/cpu/half.h"
+#include "kernels/cpu/kv_type.h"
 
 namespace fermata::kernels {
 namespace {
@@ -66,21 +71,44 @@ TEST_P(RowOpsTest, SwiGluOverItsWholeRange) {
   }
 }
 
+// As Convert() stores them.
+std::vector<std::byte> Stored(const std::vector<float>& values, KvType type) {
+  std::vector<std::byte> bytes(values.size() * BytesOf(type));
+  PlainRowOps().convert(values.data(), static_cast<int32_t>(values.size()), type, bytes.data());
+  return bytes;
+}
+
+std::vector<float> Loaded(const std::vector<std::byte>& bytes, KvType type) {
+  std::vector<float> values(bytes.size() / BytesOf(type));
+  for (size_t i = 0; i < values.size(); ++i) {
+    uint16_t half = 0;
+    std::memcpy(&half, bytes.data() + i * BytesOf(type), sizeof(half));
+    if (type == KvType::kF32) std::memcpy(&values[i], bytes.data() + i * 4, sizeof(float));
+    if (type == KvType::kF16) values[i] = F16ToFloat(half);
+    if (type == KvType::kBF16) values[i] = Bf16ToFloat(half);
+  }
+  return values;
+}
+
 // A context in pages that lie in any order, with what attention to it comes to in float64.
 struct Context {
-  Context(int size, int page_tokens, int positions)
+  Context(int size, int page_tokens, int positions, KvType kv_type = KvType::kF32)
       : head_size(size),
         block_tokens(page_tokens),
         block_count((positions + page_tokens - 1) / page_tokens),
-        keys(Random(int64_t{block_count} * page_tokens * size, 5)),
-        values(Random(int64_t{block_count} * page_tokens * size, 6)) {
+        type(kv_type),
+        key_bytes(Stored(Random(int64_t{block_count} * page_tokens * size, 5), type)),
+        value_bytes(Stored(Random(int64_t{block_count} * page_tokens * size, 6), type)),
+        keys(Loaded(key_bytes, type)),
+        values(Loaded(value_bytes, type)) {
     for (int b = 0; b < block_count; ++b) blocks.push_back((b * 7 + 3) % block_count);
     // Seven may share a factor with their number.
     if (block_count % 7 == 0) std::iota(blocks.rbegin(), blocks.rend(), 0);
   }
 
   PagedHead head() const {
-    return {keys.data(), values.data(), int64_t{block_tokens} * head_size, blocks.data(), block_tokens, head_size};
+    const int64_t stride = int64_t{block_tokens} * head_size * BytesOf(type);
+    return {type, key_bytes.data(), value_bytes.data(), stride, blocks.data(), block_tokens, head_size};
   }
   float key(int p, int i) const {
     return keys[(int64_t{blocks[p / block_tokens]} * head_size + i) * block_tokens + p % block_tokens];
@@ -106,15 +134,24 @@ struct Context {
   int head_size;
   int block_tokens;
   int block_count;
-  std::vector<float> keys;
+  KvType type;
+  std::vector<std::byte> key_bytes;
+  std::vector<std::byte> value_bytes;
+  std::vector<float> keys;  // what is stored, as float32
   std::vector<float> values;
   std::vector<int32_t> blocks;
 };
 
-TEST_P(RowOpsTest, AttentionOverPagesInAnyOrder) {
+class AttentionTest : public testing::TestWithParam<std::tuple<const RowOps* (*)(), KvType>> {
+ protected:
+  const RowOps& ops() { return *std::get<0>(GetParam())(); }
+  KvType type() { return std::get<1>(GetParam()); }
+};
+
+TEST_P(AttentionTest, OverPagesInAnyOrder) {
   for (const int head_size : {2, 16, 63, 64, 80, 96, 128}) {
     for (const int block_tokens : {1, 4, 16, 37, 64}) {
-      const Context context(head_size, block_tokens, /*positions=*/300);
+      const Context context(head_size, block_tokens, /*positions=*/300, type());
       const float scale = 1.0f / std::sqrt(static_cast<float>(head_size));
       for (int count = 1; count <= kQueryTile; ++count) {
         const std::vector<float> queries = Random(int64_t{count} * head_size, 4);
@@ -146,8 +183,8 @@ TEST_P(RowOpsTest, AttentionOverPagesInAnyOrder) {
 }
 
 // To the bit: who is served together with whom makes no difference.
-TEST_P(RowOpsTest, AQueryAloneIsAsInCompany) {
-  const Context context(64, 16, /*positions=*/200);
+TEST_P(AttentionTest, AQueryAloneIsAsInCompany) {
+  const Context context(64, 16, /*positions=*/200, type());
   const std::vector<float> queries = Random(kQueryTile * 64, 4);
   std::vector<float> scores(kAttentionScratch);
   std::vector<float> together(kQueryTile * 66);
@@ -187,10 +224,119 @@ TEST(MergeSpansTest, IsAttentionOverAllOfThem) {
   for (int i = 0; i < 16; ++i) EXPECT_NEAR(output[i], expected[i], 716 * 8 * kEpsilon) << i;
 }
 
-INSTANTIATE_TEST_SUITE_P(Both, RowOpsTest,
-                         testing::Values([]() -> const RowOps* { return &PlainRowOps(); },
-                                         []() -> const RowOps* { return &VectorRowOps(); }),
-                         [](const auto& info) { return info.index == 0 ? "Plain" : "Vector"; });
+TEST_P(RowOpsTest, AddAndRotate) {
+  for (const int size : {2, 6, 8, 34, 64, 80}) {
+    const std::vector<float> x = Random(int64_t{3} * size, 11);
+    const std::vector<float> y = Random(int64_t{3} * size, 12);
+    std::vector<float> sum = x;
+    ops().add(y.data(), int64_t{3} * size, sum.data());
+    for (int i = 0; i < 3 * size; ++i) EXPECT_EQ(sum[i], x[i] + y[i]) << i;
+    std::vector<Turn> turns;
+    for (int i = 0; i < size / 2; ++i) {
+      const float angle = 0.1f + static_cast<float>(i);
+      turns.push_back({{std::cos(angle), std::cos(angle)}, {-std::sin(angle), std::sin(angle)}});
+    }
+    std::vector<float> turned = x;
+    ops().rotate(turns.data(), 3, size, turned.data());
+    for (int i = 0; i < 3 * size; i += 2) {
+      const Turn& turn = turns[i % size / 2];
+      const double cosine = turn.cosines[0];
+      const double sine = turn.sines[1];
+      const double tolerance = 2 * kEpsilon * (std::fabs(x[i]) + std::fabs(x[i + 1]));
+      EXPECT_NEAR(turned[i], x[i] * cosine - x[i + 1] * sine, tolerance) << size << " at " << i;
+      EXPECT_NEAR(turned[i + 1], x[i] * sine + x[i + 1] * cosine, tolerance) << size << " at " << i;
+    }
+  }
+}
+
+// Halves are what is nearest, ties to even, over all magnitudes; the same bits from every instruction set.
+TEST_P(RowOpsTest, ConvertRoundsToTheNearest) {
+  std::vector<float> values = {0.0f,     -0.0f,    65504.0f,   65519.0f, 65520.0f,     -1e9f,   INFINITY,
+                               0x1p-24f, 0x1p-25f, 0x1.8p-25f, 0x1p-14f, 0x1.ffcp-15f, 2049.0f, 2051.0f};
+  std::mt19937 random(13);
+  for (int i = 0; i < 20000; ++i) {
+    const float magnitude =
+        std::ldexp(1.0f + static_cast<float>(random() % 65536) / 65536, static_cast<int>(i % 60) - 40);
+    values.push_back(i % 2 == 0 ? magnitude : -magnitude);
+  }
+  const int32_t size = static_cast<int32_t>(values.size());
+  for (const KvType type : {KvType::kF16, KvType::kBF16}) {
+    std::vector<std::byte> bytes(size * 2);
+    ops().convert(values.data(), size, type, bytes.data());
+    EXPECT_EQ(bytes, Stored(values, type)) << Name(type);
+    const std::vector<float> loaded = Loaded(bytes, type);
+    for (int32_t i = 0; i < size; ++i) {
+      const double spacing = type == KvType::kF16 ? std::ldexp(1.0, std::max(std::ilogb(values[i]), -14) - 10)
+                                                  : std::ldexp(1.0, std::ilogb(values[i]) - 7);
+      if (type == KvType::kF16 && std::fabs(values[i]) >= 65520.0f) {
+        EXPECT_EQ(loaded[i], std::copysign(INFINITY, values[i])) << values[i];
+      } else if (std::isfinite(values[i]) && values[i] != 0.0f) {
+        EXPECT_LE(std::fabs(loaded[i] - values[i]), spacing / 2) << values[i];
+      }
+    }
+  }
+  EXPECT_EQ(FloatToF16(2049.0f), FloatToF16(2048.0f));
+  EXPECT_EQ(FloatToF16(2051.0f), FloatToF16(2052.0f));
+  EXPECT_TRUE(std::isnan(F16ToFloat(FloatToF16(NAN))));
+  EXPECT_TRUE(std::isnan(Bf16ToFloat(FloatToBf16(NAN))));
+}
+
+// To the bit: those of AVX2 and the widest.
+TEST(VectorRowOpsTest, EveryWidthGivesTheSameBits) {
+  const RowOps& wide = VectorRowOps(/*avx512=*/true);
+  const RowOps& narrow = VectorRowOps(/*avx512=*/false);
+  for (const int size : {32, 64, 576, 1536}) {
+    const std::vector<float> x = Random(size, 21);
+    const std::vector<float> weight = Random(size, 22);
+    std::vector<float> results[2][3];
+    QuantizedRows rows[2];
+    for (const int i : {0, 1}) {
+      const RowOps& ops = i == 0 ? wide : narrow;
+      results[i][0].resize(size);
+      ops.rms_norm(x.data(), weight.data(), 1e-5f, size, results[i][0].data());
+      results[i][1] = x;
+      ops.swiglu(weight.data(), size, results[i][1].data());
+      results[i][2] = {ops.dot(x.data(), weight.data(), size)};
+      rows[i].Resize(1, size);
+      ops.quantize(x.data(), 0, rows[i]);
+    }
+    for (int n = 0; n < 3; ++n) EXPECT_EQ(results[0][n], results[1][n]) << size << ", " << n;
+    for (int b = 0; b < size / kActivationBlock; ++b) {
+      EXPECT_EQ(std::memcmp(rows[0].row_values(0, b), rows[1].row_values(0, b), kActivationBlock), 0);
+      EXPECT_EQ(std::memcmp(&rows[0].row_block(0, b), &rows[1].row_block(0, b), sizeof(ActivationBlock)), 0);
+    }
+  }
+  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kBF16}) {
+    const Context context(64, 16, /*positions=*/250, type);
+    const std::vector<float> query = Random(64, 23);
+    std::vector<float> results[2];
+    for (const int i : {0, 1}) {
+      results[i].resize(66);
+      std::vector<float> scores(kAttentionScratch);
+      AttentionTile tile = {.query_count = 1, .begin = 0};
+      tile.queries[0] = query.data();
+      tile.ends[0] = 250;
+      tile.results[0] = reinterpret_cast<SpanResult*>(results[i].data());
+      (i == 0 ? wide : narrow).attention(tile, context.head(), 0.125f, scores.data());
+    }
+    EXPECT_EQ(results[0], results[1]) << Name(type);
+  }
+}
+
+constexpr const RowOps* (*kEvery[])() = {[]() -> const RowOps* { return &PlainRowOps(); },
+                                         []() -> const RowOps* { return &VectorRowOps(/*avx512=*/false); },
+                                         []() -> const RowOps* { return &VectorRowOps(/*avx512=*/true); }};
+
+constexpr const char* kNames[] = {"Plain", "AtMostAvx2", "Widest"};
+
+INSTANTIATE_TEST_SUITE_P(Every, RowOpsTest, testing::ValuesIn(kEvery),
+                         [](const auto& info) { return std::string(kNames[info.index]); });
+INSTANTIATE_TEST_SUITE_P(Every, AttentionTest,
+                         testing::Combine(testing::ValuesIn(kEvery),
+                                          testing::Values(KvType::kF32, KvType::kF16, KvType::kBF16)),
+                         [](const auto& info) {
+                           return std::string(kNames[info.index / 3]) + "_" + Name(std::get<1>(info.param));
+                         });
 
 }  // namespace
 }  // namespace fermata::kernels

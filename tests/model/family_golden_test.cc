@@ -36,10 +36,12 @@ class FamilyGoldenTest : public testing::TestWithParam<std::string> {
   static std::string Folder() { return "tests/goldens/families/" + GetParam(); }
 
   // The largest difference of a logit of the model at `path` to the reference's.
-  static double Difference(const std::string& path, bool exact, int32_t chunk) {
+  static double Difference(const std::string& path, bool exact, int32_t chunk,
+                           kernels::KvType kv_type = kernels::KvType::kF32) {
     const std::string folder = Folder();
     kernels::CpuBackendOptions options = kernels::CpuBackend::BestOptions(/*threads=*/2);
     options.exact = exact;
+    options.kv_type = kv_type;
     LogitsDriver driver(path, options);
     ForcedSequence sequence = driver.Begin(ReadNumbers<int32_t>(folder + "/tokens.bin"), /*first_output=*/0);
     driver.Run(sequence, chunk);
@@ -64,6 +66,15 @@ TEST_P(FamilyGoldenTest, TheExactPathGivesTheReferencesLogits) {
 TEST_P(FamilyGoldenTest, TheFastPathIsAsNear) {
   EXPECT_LT(Difference(Folder(), /*exact=*/false, /*chunk=*/256), 1e-3);
   EXPECT_LT(Difference(Folder(), /*exact=*/false, /*chunk=*/1), 1e-3);
+}
+
+// Nothing but keys and values is rounded: by at most 2^-12 of each in f16 and 2^-9 in bf16, in each of two layers, in
+// keys and in values; the logits are of order 1.
+TEST_P(FamilyGoldenTest, KvOfSixteenBitsCostsWhatItsRoundingDoes) {
+  for (const int32_t chunk : {256, 1}) {
+    EXPECT_LT(Difference(Folder(), /*exact=*/false, chunk, kernels::KvType::kF16), 1e-3 + 16 * std::ldexp(1, -12));
+    EXPECT_LT(Difference(Folder(), /*exact=*/false, chunk, kernels::KvType::kBF16), 1e-3 + 16 * std::ldexp(1, -9));
+  }
 }
 
 // The same weights in a GGUF file, as converters write those of the qwen families: under other names, rows as they

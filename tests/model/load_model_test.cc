@@ -99,7 +99,23 @@ TEST(LoadModelTest, SaysWhatTheModelIs) {
   EXPECT_TRUE(model->info.has_chat_template);
   EXPECT_THAT(model->info.end_of_generation_token_ids,
               testing::ElementsAre(TokenId{kTinyEndOfText}, TokenId{kTinyImEnd}));
-  EXPECT_EQ(model->kv_bytes_per_token, 2 * 2 * 2 * 16 * 4);  // layers, K and V, heads, size, bytes
+  EXPECT_EQ(model->kv_bytes_per_token, 2 * 2 * 2 * 16 * 2);  // layers, K and V, heads, size, bytes
+  EXPECT_EQ(model->kv_type, "f16");
+}
+
+TEST(LoadModelTest, KvTypesAreNamedOrRefused) {
+  const std::string path = WriteTinyModel({});
+  for (const auto& [type, bytes] : {std::pair("f32", 4), std::pair("f16", 2), std::pair("bf16", 2)}) {
+    const absl::StatusOr<LoadedModel> model = LoadModel({.path = path, .threads = 1, .kv_type = type});
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(model->kv_type, type);
+    EXPECT_EQ(model->kv_bytes_per_token, 2 * 2 * 2 * 16 * bytes);
+  }
+  EXPECT_EQ(LoadModel({.path = path, .threads = 1, .cpu_kernels = CpuKernels::kExact})->kv_type, "f32");
+  EXPECT_EQ(LoadModel({.path = path, .threads = 1, .kv_type = "f8"}).status(),
+            absl::InvalidArgumentError("kv_type is \"f8\"; allowed is f16, bf16, f32"));
+  EXPECT_EQ(LoadModel({.path = path, .threads = 1, .cpu_kernels = CpuKernels::kExact, .kv_type = "f16"}).status(),
+            absl::InvalidArgumentError("kv_type is \"f16\"; the exact kernels keep f32"));
 }
 
 TEST(LoadModelTest, MissingAndMisshapenTensorsAreNamed) {

@@ -29,6 +29,7 @@ ABSL_FLAG(std::string, model, "", "a .gguf file");
 ABSL_FLAG(int32_t, threads, 0, "threads; 0: as many as there are cores");
 ABSL_FLAG(std::string, kernels, "fast", "fast or exact");
 ABSL_FLAG(std::string, instructions, "", "plain, avx2 or avx512-vnni; empty: the best that there is");
+ABSL_FLAG(std::string, kv_type, "", "f16, bf16 or f32; empty: what the kernels keep by default");
 ABSL_FLAG(int32_t, prompt, 128, "tokens of context before decoding is timed");
 ABSL_FLAG(int32_t, output, 64, "tokens decoded by each stream");
 ABSL_FLAG(std::vector<std::string>, streams, std::vector<std::string>({"1", "8", "32"}), "streams decoded at once");
@@ -224,7 +225,8 @@ int main(int argc, char** argv) {
       fermata::Measure({.path = absl::GetFlag(FLAGS_model),
                         .threads = absl::GetFlag(FLAGS_threads),
                         .cpu_kernels = kernels == "exact" ? fermata::CpuKernels::kExact : fermata::CpuKernels::kFast,
-                        .cpu_instructions = absl::GetFlag(FLAGS_instructions)});
+                        .cpu_instructions = absl::GetFlag(FLAGS_instructions),
+                        .kv_type = absl::GetFlag(FLAGS_kv_type)});
   if (status.ok()) return 0;
   absl::FPrintF(stderr, "%s\n", status.ToString());
   return 1;

@@ -27,8 +27,8 @@ def _sources(folder):
     sources = folder / f"{PACKAGE}-{VERSION}"
     if not sources.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:",
-                        "--no-build-isolation", "-d", folder, f"{PACKAGE}=={VERSION}"], check=True, stdout=sys.stderr)
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", PACKAGE,
+                        "-d", folder, f"{PACKAGE}=={VERSION}"], check=True, stdout=sys.stderr)
         with tarfile.open(folder / f"{PACKAGE}-{VERSION}.tar.gz") as archive:
             archive.extractall(folder)
     return sources / "vendor/llama.cpp"

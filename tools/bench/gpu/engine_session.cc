@@ -159,7 +159,7 @@ void EngineSession::OnReport(const Report& report, absl::Time, absl::Duration) {
       seen.last_step = report.step;
       ++token_total_;
     } else if (const auto* change = std::get_if<StateChanged>(&event)) {
-      CHECK(!change->info.has_value() || change->info->finish_reason != FinishReason::kError)
+      CHECK(change->info == nullptr || change->info->finish_reason != FinishReason::kError)
           << change->info->error_message;
       if (change->to != GenerationState::kFinished) continue;
       seen_[change->key].finished = true;

@@ -165,8 +165,8 @@ class Backend {
   virtual void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) = 0;
 
   // Right after RopeAndStore() of the same layer, which may be done on the way: what q holds then is the back end's
-  // affair. output[r][h] = attention of query q[r][h] over all positions of its segment up to its own; query heads share KV
-  // heads in groups of head_count / kv heads. Scores are scaled by 1 / sqrt(head size). q, output:
+  // affair. output[r][h] = attention of query q[r][h] over all positions of its segment up to its own; query heads
+  // share KV heads in groups of head_count / kv heads. Scores are scaled by 1 / sqrt(head size). q, output:
   // [rows][head_count][head size].
   virtual void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) = 0;
 
@@ -244,7 +244,8 @@ class Backend {
   // Keeps what `ask` asks of this back end after BeginStep(), for steps of decode to come: as many rows as that, or
   // fewer, each a segment of its own. `ask` is called more than once, asks always for the same, of `rows` rows, and
   // neither synchronizes nor draws; its tokens are any, its only GatherRows() is of any rows. Never in a step. The
-  // weights and buffers must outlive it; AllocateKv(), which must come before, forgets it. UNIMPLEMENTED: this back end keeps nothing.
+  // weights and buffers must outlive it; AllocateKv(), which must come before, forgets it. UNIMPLEMENTED: this back end
+  // keeps nothing.
   virtual absl::Status Record(int32_t rows, absl::FunctionRef<void()> ask);
 
   // BeginStep() and what was kept for the fewest rows that are enough, with these tokens for Embed() and these rows for

@@ -77,7 +77,8 @@ absl::Status Transformer::Tune() {
 
 absl::Status Transformer::Record() {
   const int32_t most = std::min({max_rows_, max_outputs_, kMaxRecordedRows});
-  for (int32_t rows = 1; rows <= most; rows = rows == most ? most + 1 : std::min(rows + RowsToNextRecorded(rows), most)) {
+  for (int32_t rows = 1; rows <= most;
+       rows = rows == most ? most + 1 : std::min(rows + RowsToNextRecorded(rows), most)) {
     const std::vector<int32_t> tokens(static_cast<size_t>(rows), 0);
     const absl::Status status = backend_.Record(rows, [&] { Ask(tokens, tokens); });
     if (absl::IsUnimplemented(status)) return absl::OkStatus();

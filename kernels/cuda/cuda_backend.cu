@@ -235,9 +235,9 @@ void CudaBackend::MatMul(absl::Span<const Product> products, const Buffer& x, in
                    floats ? static_cast<float*>(product.output) : nullptr, product.shape.output_stride});
   }
   const int32_t columns = static_cast<int32_t>(products[0].weights->columns());
-  device_->Check(cuda::SmallProducts(std::move(few), Data(x), CudaBuffer::From(x).Stride(columns), rows, columns,
-                                     device_->stream),
-                 "product of few rows");
+  device_->Check(
+      cuda::SmallProducts(std::move(few), Data(x), CudaBuffer::From(x).Stride(columns), rows, columns, device_->stream),
+      "product of few rows");
 }
 
 void CudaBackend::GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows) {
@@ -274,8 +274,10 @@ void CudaBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buf
   const int64_t kv_size = int64_t{device_->kv_shape.kv_head_count} * device_->kv_shape.head_size;
   // Here, so that attention, which begins early, is behind a kernel that waits for the tables.
   device_->PlanStep(head_count, /*awaited=*/true);
-  pending_ = {layer,   head_count, Data(q), CudaBuffer::From(q).Stride(int64_t{head_count} * device_->kv_shape.head_size),
-              Data(k), CudaBuffer::From(k).Stride(kv_size), Data(v), CudaBuffer::From(v).Stride(kv_size)};
+  pending_ = {layer,   head_count,
+              Data(q), CudaBuffer::From(q).Stride(int64_t{head_count} * device_->kv_shape.head_size),
+              Data(k), CudaBuffer::From(k).Stride(kv_size),
+              Data(v), CudaBuffer::From(v).Stride(kv_size)};
   if (!device_->StoresInDecode(head_count)) Ready();
 }
 
@@ -283,11 +285,11 @@ bool CudaBackend::Ready() {
   cuda::DeviceState& device = *device_;
   const PendingRope rope = std::exchange(pending_, PendingRope());
   if (rope.layer >= 0 && device.status.ok()) {
-    device.Check(cuda::RopeAndStore(device.device_rows, device.row_count, rope.head_count,
-                                    device.frequencies.as<float>(), device.Layer(rope.layer),
-                                    {rope.q_stride, rope.k_stride, rope.v_stride}, rope.q, rope.k, rope.v,
-                                    device.stream),
-                 "rope");
+    device.Check(
+        cuda::RopeAndStore(device.device_rows, device.row_count, rope.head_count, device.frequencies.as<float>(),
+                           device.Layer(rope.layer), {rope.q_stride, rope.k_stride, rope.v_stride}, rope.q, rope.k,
+                           rope.v, device.stream),
+        "rope");
   }
   return device.status.ok();
 }
@@ -296,7 +298,11 @@ void CudaBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, 
   cuda::DeviceState& device = *device_;
   cuda::DecodeRope rope;
   if (pending_.layer == layer && pending_.head_count == head_count && pending_.q == Data(q)) {
-    rope = {device.frequencies.as<float>(), pending_.k, pending_.v, pending_.k_stride, pending_.v_stride,
+    rope = {device.frequencies.as<float>(),
+            pending_.k,
+            pending_.v,
+            pending_.k_stride,
+            pending_.v_stride,
             device.Layer(layer)};
     pending_ = PendingRope();
   }

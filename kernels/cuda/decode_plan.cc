@@ -29,8 +29,7 @@ void AddShares(int32_t kv_head_count, int32_t size, int32_t total, DecodePlan* p
     while (place >= plan->units[static_cast<size_t>(index) + 1].first) ++index;
     const DecodeUnit& unit = plan->units[static_cast<size_t>(index)];
     const int32_t head = std::min((place - unit.first) / unit.stride, kv_head_count - 1);
-    plan->shares.push_back(
-        {unit.segment, unit.tiles, unit.stride, unit.first, index, head, place, size, count});
+    plan->shares.push_back({unit.segment, unit.tiles, unit.stride, unit.first, index, head, place, size, count});
   }
 }
 

@@ -97,9 +97,8 @@ class DeviceState {
 
   // Whether HopperDecode() turns and stores all rows of this step on its way. REQUIRES: PlanStep().
   bool StoresInDecode(int32_t head_count) const {
-    return SharesDecode(head_count) &&
-           (recording != nullptr || (decode_plan.units.size() == segments.size() + 1 &&
-                                     row_count == static_cast<int32_t>(segments.size())));
+    return SharesDecode(head_count) && (recording != nullptr || (decode_plan.units.size() == segments.size() + 1 &&
+                                                                 row_count == static_cast<int32_t>(segments.size())));
   }
 
   // Blocks of threads of decode attention that are on the device together.

@@ -18,8 +18,8 @@ constexpr int kComputing = kWarps * kWarpSize;
 constexpr int kThreads = kComputing + kWarpSize;  // and one warp that brings tiles
 constexpr int kStages = 3;
 constexpr uint32_t kStageBytes = 2 * kTile * kHead * 2;
-constexpr int kMerged = 4;                // queries that the warps put together at a time
-constexpr int kRowFloats = kHead + 4;     // sums of values, the maximum, the sum of weights, and two for alignment
+constexpr int kMerged = 4;             // queries that the warps put together at a time
+constexpr int kRowFloats = kHead + 4;  // sums of values, the maximum, the sum of weights, and two for alignment
 constexpr uint32_t kMergeBytes = kWarps * kMerged * kRowFloats * 4;
 constexpr uint32_t kTurnBytes = kHead / 2 * 8;
 constexpr uint32_t kSharedBytes = 1024 + kStages * kStageBytes + kMergeBytes + kTurnBytes + 2 * kStages * 8 + 8;
@@ -257,7 +257,8 @@ struct WarpState {
     float base[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float highest = fmaxf(fmaxf(scores[0][2 * r], scores[0][2 * r + 1]), fmaxf(scores[1][2 * r], scores[1][2 * r + 1]));
+      float highest =
+          fmaxf(fmaxf(scores[0][2 * r], scores[0][2 * r + 1]), fmaxf(scores[1][2 * r], scores[1][2 * r + 1]));
       highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, 1));
       highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, 2));
       highest = fmaxf(maximum[r], highest * scale);  // the scale is above 0
@@ -339,7 +340,7 @@ struct Merged {
 
 // Of a head whose tiles lie in several shares: where each one's result is.
 struct Pieces {
-  int32_t first;       // share
+  int32_t first;  // share
   int32_t count;
   int32_t first_slot;  // of the first share's result, and of the ticket
 
@@ -479,8 +480,8 @@ __device__ void Compute(const HopperDecodeInput& input, const Rows& rows, float 
       const int32_t last[2] = {upper.position, lower.position};
       const int32_t length = run.Length();
       // The warp whose position is the last one, if the last tile is in this run.
-      const bool stores = rope.frequencies != nullptr && run.EndTile() == run.unit.tiles &&
-                          (length - 1) % kTile / kEach == warp;
+      const bool stores =
+          rope.frequencies != nullptr && run.EndTile() == run.unit.tiles && (length - 1) % kTile / kEach == warp;
       const int32_t block = stores ? input.blocks[run.unit.segment.first_block + (length - 1) / rows.tokens] : 0;
       if (rope.frequencies != nullptr) FindTurns(rope.frequencies, length - 1, memory.turns);
       if (!awaited) AwaitPrevious();
@@ -580,9 +581,7 @@ DecodeMap MapKvForDecode(void* pool, const KvShape& shape) {
   return map;
 }
 
-int64_t HopperDecodePartialFloats(int32_t shares) {
-  return int64_t{2} * shares * kHopperDecodeQueries * kRowFloats;
-}
+int64_t HopperDecodePartialFloats(int32_t shares) { return int64_t{2} * shares * kHopperDecodeQueries * kRowFloats; }
 
 int HopperDecode(const HopperDecodeInput& input, const DecodeMap& map, int32_t layer, int32_t blocks_of_threads,
                  CUstream_st* stream) {

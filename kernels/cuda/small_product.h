@@ -37,7 +37,8 @@ int SmallProduct(const SmallProductMatrix* matrices, int32_t count, const uint16
 int SmallGatedProduct(const SmallProductMatrix& matrix, const uint16_t* x, int64_t x_stride, int32_t rows,
                       int32_t columns, CUstream_st* stream);
 
-// The same as SmallProduct() for any number of matrices and of rows, in as many launches as it takes. Returns the first that was refused.
+// The same as SmallProduct() for any number of matrices and of rows, in as many launches as it takes. Returns the first
+// that was refused.
 int SmallProducts(std::vector<SmallProductMatrix> matrices, const uint16_t* x, int64_t x_stride, int32_t rows,
                   int32_t columns, CUstream_st* stream);
 

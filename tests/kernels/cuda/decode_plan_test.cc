@@ -66,7 +66,8 @@ TEST(DecodePlanTest, EveryTileOfEveryHeadOnce) {
   for (int round = 0; round < 300; ++round) {
     const int32_t heads = 1 + static_cast<int32_t>(random() % 8);
     const int32_t group = 1 + static_cast<int32_t>(random() % 16);
-    const std::vector<KvSegment> segments = RandomSegments(random, round % 2 == 0 ? 5 : 600, round % 3 == 0 ? 200 : 9000);
+    const std::vector<KvSegment> segments =
+        RandomSegments(random, round % 2 == 0 ? 5 : 600, round % 3 == 0 ? 200 : 9000);
     PlanDecode(segments, group, heads, kLimits, &plan);
     size_t decoded = 0;
     for (const KvSegment& segment : segments) decoded += IsDecode(segment, group, kLimits) ? 1 : 0;

@@ -146,8 +146,8 @@ std::vector<float> LogitsByDecode(const LlamaConfig& config, Transformer& transf
     const absl::Span<const float> logits = Must(transformer.Forward(tokens, segments, outputs));
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (order[static_cast<size_t>(outputs[i])] >= 0) continue;
-      const auto row = logits.subspan(i * static_cast<size_t>(config.vocabulary_size),
-                                      static_cast<size_t>(config.vocabulary_size));
+      const auto row =
+          logits.subspan(i * static_cast<size_t>(config.vocabulary_size), static_cast<size_t>(config.vocabulary_size));
       all.insert(all.end(), row.begin(), row.end());
     }
   }
@@ -174,8 +174,8 @@ int CheckDecode() {
     for (const int32_t group : {1, 2, 4}) {
       const LlamaConfig config = SmallConfig(head_size, group);
       std::vector<std::vector<float>> logits;
-      for (kernels::Backend* backend : {static_cast<kernels::Backend*>(&twins->cpu()),
-                                        static_cast<kernels::Backend*>(&twins->cuda())}) {
+      for (kernels::Backend* backend :
+           {static_cast<kernels::Backend*>(&twins->cpu()), static_cast<kernels::Backend*>(&twins->cuda())}) {
         DummyWeights source("made up", /*tied=*/false);
         const LlamaWeights weights = Must(LoadLlamaWeights(source, config, *backend));
         const auto transformer = Must(Transformer::Create(config, weights, *backend, kMaxRows, kMaxRows));
@@ -216,9 +216,9 @@ int CheckInvariance() {
                      undisturbed == LogitsInCompany(config, *transformer, 400, random));
       }
       const std::vector<float> first(undisturbed.begin(), undisturbed.begin() + int64_t{100} * config.vocabulary_size);
-      tally.Expect("the same logits token by token, head size " + std::to_string(head_size) + ", group " +
-                       std::to_string(group),
-                   first == LogitsByDecode(config, *transformer, 100, random));
+      tally.Expect(
+          "the same logits token by token, head size " + std::to_string(head_size) + ", group " + std::to_string(group),
+          first == LogitsByDecode(config, *transformer, 100, random));
     }
   }
   return tally.Finish();

@@ -40,7 +40,6 @@ ABSL_FLAG(int32_t, pieces_per_place, 1, "how finely attention of few queries is 
 ABSL_FLAG(bool, tune, true, "have products measured before");
 ABSL_FLAG(bool, products, true, "measure the products alone, too");
 ABSL_FLAG(bool, record_steps, true, "steps of decode as CUDA graphs");
-ABSL_FLAG(bool, time_steps, false, "say how much of a decode step the device has nothing to do");
 ABSL_FLAG(std::vector<std::string>, streams, {}, "of decodes, those of so many streams alone");
 ABSL_FLAG(int32_t, rounds, 21, "how often each is measured");
 
@@ -374,7 +373,7 @@ int Run() {
                                       .hopper_attention = absl::GetFlag(FLAGS_hopper_attention),
                                       .pieces_per_place = absl::GetFlag(FLAGS_pieces_per_place),
                                       .record_steps = absl::GetFlag(FLAGS_record_steps),
-                                      .time_steps = absl::GetFlag(FLAGS_time_steps)});
+                                      .time_steps = true});
     if (!cuda.ok()) {
       std::fprintf(stderr, "gpu_bench: %s\n", std::string(cuda.status().message()).c_str());
       return 1;

@@ -15,7 +15,7 @@ namespace {
 constexpr std::chrono::seconds kPatience(60);
 constexpr std::chrono::milliseconds kPoll(2);
 
-std::unique_ptr<ModelRunner> MakeBrakedRunner(std::chrono::milliseconds step, const EngineOptions& options) {
+std::unique_ptr<ModelRunner> MakeBrakedRunner(const EngineOptions& options, std::chrono::milliseconds step) {
   FakeModelRunnerOptions model;
   model.before_run = [step](const Batch&) {
     std::this_thread::sleep_for(step);
@@ -43,7 +43,7 @@ void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block
                                 std::chrono::milliseconds step) {
   const char* const backend = std::getenv("FERMATA_CONFORMANCE_BACKEND");
   Serve(options, host_block_count,
-        backend == nullptr ? MakeBrakedRunner(step, options) : MakeSmallRunner(backend, step, options));
+        backend == nullptr ? MakeBrakedRunner(options, step) : MakeSmallRunner(backend, step, options));
 }
 
 void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block_count,

@@ -26,6 +26,12 @@ class BrakedRunner : public ModelRunner {
     std::this_thread::sleep_for(brake_);
     return runner_->Run(batch, output);
   }
+  int64_t kv_block_bytes() const override { return runner_->kv_block_bytes(); }
+  absl::StatusOr<std::shared_ptr<std::byte>> AllocateHostKv(int64_t bytes) override {
+    return runner_->AllocateHostKv(bytes);
+  }
+  absl::Status CopyKvToHost(absl::Span<const KvCopy> copies) override { return runner_->CopyKvToHost(copies); }
+  absl::Status CopyKvFromHost(absl::Span<const KvCopy> copies) override { return runner_->CopyKvFromHost(copies); }
 
  private:
   const std::unique_ptr<ModelRunner> runner_;

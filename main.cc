@@ -146,6 +146,8 @@ int Serve(ServerOptions options) {
                  .device = options.cuda ? Device::kCuda : Device::kCpu,
                  .batch_invariant = options.batch_invariant,
                  .threads = options.threads,
+                 .device_memory_fraction = options.gpu_memory_fraction,
+                 .kv_bytes = options.kv_bytes,
                  .cpu_kernels = options.exact_cpu_kernels ? CpuKernels::kExact : CpuKernels::kFast,
                  .cpu_instructions = options.cpu_instructions,
                  .kv_type = options.kv_type});

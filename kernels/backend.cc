@@ -29,9 +29,25 @@ absl::Status Backend::TuneMatMul(absl::Span<const std::vector<Product>> alike, B
   return absl::OkStatus();
 }
 
+void Backend::GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows) {
+  MatMul({gate, up}, x, rows);
+  SwiGlu(*up.output, rows, static_cast<int32_t>(gate.weights->rows()), *gate.output);
+}
+
+absl::Status Backend::Record(int32_t rows, absl::FunctionRef<void()> ask) {
+  return absl::UnimplementedError("this back end keeps no steps");
+}
+
 absl::StatusOr<absl::Span<const int32_t>> Backend::DrawTokens(const Buffer& logits, int32_t first_row, int32_t size,
                                                               absl::Span<const Draw> draws) {
   return absl::UnimplementedError("this back end draws no tokens");
+}
+
+absl::StatusOr<absl::Span<const Backend::SelectedToken>> Backend::SelectTokens(Buffer& logits, int32_t first_row,
+                                                                               int32_t size,
+                                                                               absl::Span<const Selection> selections,
+                                                                               absl::Span<const LogitChange> changes) {
+  return absl::UnimplementedError("this back end selects no tokens");
 }
 
 }  // namespace fermata::kernels

@@ -16,6 +16,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -163,13 +164,18 @@ class Backend {
   // `layer`.
   virtual void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) = 0;
 
-  // output[r][h] = attention of query q[r][h] over all positions of its segment up to its own; query heads share KV
-  // heads in groups of head_count / kv heads. Scores are scaled by 1 / sqrt(head size). q, output:
+  // Right after RopeAndStore() of the same layer, which may be done on the way: what q holds then is the back end's
+  // affair. output[r][h] = attention of query q[r][h] over all positions of its segment up to its own; query heads
+  // share KV heads in groups of head_count / kv heads. Scores are scaled by 1 / sqrt(head size). q, output:
   // [rows][head_count][head size].
   virtual void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) = 0;
 
   // gate[r][i] = silu(gate[r][i]) * up[r][i]; both [rows][size].
   virtual void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) = 0;
+
+  // MatMul() of both, which have the same sizes, and then gate.output = SwiGlu() of the two. What up.output then holds
+  // is the back end's affair.
+  virtual void GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows);
 
   // x[r][i] += bias[i]; x [rows][bias.columns].
   virtual void AddBias(const Weights& bias, int32_t rows, Buffer& x) = 0;
@@ -194,6 +200,60 @@ class Backend {
   // where a logit is NaN or none is finite. Host memory, valid until the next call. Synchronizes.
   virtual absl::StatusOr<absl::Span<const int32_t>> DrawTokens(const Buffer& logits, int32_t first_row, int32_t size,
                                                                absl::Span<const Draw> draws);
+
+  // What a logit becomes before a token is selected: of `token`, first + bias; then divided by `repetition` if it is
+  // above 0, else multiplied; then - penalty.
+  struct LogitChange {
+    int32_t token = 0;
+    float bias = 0;
+    float repetition = 1;
+    float penalty = 0;
+  };
+
+  // A draw that asks for more. Of the tokens in the order of their logits, the lower one first among equals: the first
+  // top_k (0: all); of these as many as have top_p of their weight together; and of those whose weight is at least
+  // min_p of the largest one's. The draw is among them, in this order. `logprobs`: -1 for none, else how many of the
+  // most likely are wanted besides the token's own; they are of the logits as they were.
+  struct Selection {
+    Draw draw;
+    int32_t top_k = 0;
+    float top_p = 1;
+    float min_p = 0;
+    int32_t logprobs = -1;
+    int32_t first_change = 0;  // its changes: of different tokens
+    int32_t change_count = 0;
+  };
+
+  struct SelectedToken {
+    static constexpr int32_t kMostLikely = 20;
+
+    int32_t token;  // -1: a logit is NaN, or none is finite
+    float logprob;
+    int32_t most_likely[kMostLikely];
+    float most_likely_logprobs[kMostLikely];
+  };
+
+  // How many changes SelectTokens() takes at once; below 0: it is not there.
+  virtual int32_t max_logit_changes() const { return -1; }
+
+  // Selects from rows first_row and on, which it may write over: one for each of `selections`. Else as DrawTokens().
+  virtual absl::StatusOr<absl::Span<const SelectedToken>> SelectTokens(Buffer& logits, int32_t first_row, int32_t size,
+                                                                       absl::Span<const Selection> selections,
+                                                                       absl::Span<const LogitChange> changes);
+
+  // Keeps what `ask` asks of this back end after BeginStep(), for steps of decode to come: as many rows as that, or
+  // fewer, each a segment of its own. `ask` is called more than once, asks always for the same, of `rows` rows, and
+  // neither synchronizes nor draws; its tokens are any, its only GatherRows() is of any rows. Never in a step. The
+  // weights and buffers must outlive it; AllocateKv(), which must come before, forgets it. UNIMPLEMENTED: this back end
+  // keeps nothing.
+  virtual absl::Status Record(int32_t rows, absl::FunctionRef<void()> ask);
+
+  // BeginStep() and what was kept for the fewest rows that are enough, with these tokens for Embed() and these rows for
+  // GatherRows(), as many as there are segments. False, and nothing is done, if nothing that was kept will do.
+  virtual bool Replay(absl::Span<const Segment> segments, absl::Span<const int32_t> tokens,
+                      absl::Span<const int32_t> output_rows) {
+    return false;
+  }
 
   // Waits for everything asked so far. Not OK if any of it failed: then nothing computed since the last call can be
   // trusted.

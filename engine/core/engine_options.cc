@@ -68,6 +68,7 @@ absl::Status EngineOptions::Validate() const {
       CheckRange("--block_tokens", block_tokens, 1, kMaxBlockTokens),
       CheckRange("block_count (--kv_bytes over the bytes of one block)", block_count, 1, kNoLimit),
       CheckRange("--step_tokens", step_tokens, 1, kNoLimit),
+      CheckRange("least_demotion_blocks", least_demotion_blocks, 1, kNoLimit),
       CheckRange("first_revision", first_revision, 0, std::numeric_limits<int64_t>::max() / 2),
       CheckNotNegative("--disconnect_lease", disconnect_lease),
       CheckNotNegative("--finished_age", finished_age),

@@ -72,6 +72,9 @@ struct EngineOptions {
   int32_t host_block_count = 0;  // in the host's pool; 0: there is no such tier
   int64_t disk_block_count = 0;  // in files; 0 likewise
   int32_t step_tokens = 2048;    // tokens computed in one step, over all generations
+  // One that gives way gives at least so many blocks, or all that it has: else every block that somebody lacks would be
+  // waited for by itself.
+  int32_t least_demotion_blocks = 16;
 
   // Revisions start here, so that they never repeat over restarts: the process's start time in microseconds.
   int64_t first_revision = 1;

@@ -32,14 +32,14 @@ namespace fermata {
 struct ClassState {
   GenerationQueue lacking;  // QUEUED or PREEMPTED, without all the blocks that they need
   GenerationQueue ready;    // QUEUED or PREEMPTED, with them
-  GenerationQueue parked;   // PREEMPTED, with KV on another tier than the device, and not on its way back
+  GenerationQueue parked;   // PREEMPTED, with KV (some or all) elsewhere than on the device, and not on its way back
   int64_t queued_count = 0;
   int64_t running_count = 0;
   int64_t stalled_count = 0;  // RUNNING, and without the block for their next token
   int64_t block_count = 0;    // that they hold
 };
 
-// Those that are PAUSED and not moving; the first is the first to give way.
+// Those that are PAUSED and not moving, by a tier that they have KV on; the first is the first to give way.
 using RestingSet = absl::btree_set<std::pair<int64_t, Generation*>>;
 
 // A move of KV that is under way.
@@ -47,7 +47,8 @@ struct MoveRecord {
   Generation* generation = nullptr;  // null: it has ended meanwhile, and what follows is what it has left
   KvTier from = KvTier::kNone;
   KvTier to = KvTier::kNone;
-  int64_t block_count = 0;    // with KV
+  int64_t block_count = 0;    // with KV, that will be on `to`
+  int64_t keep = 0;           // to the host: how many, from the beginning, stay on the device
   int64_t freeing_count = 0;  // blocks of the device that will be free by it
   bool cancelled = false;     // its outcome is not wanted any more
   HeldKv left = {};
@@ -77,7 +78,7 @@ struct EngineState {
   std::vector<ClassState> classes;  // by Generation::class_index
   GenerationQueue running;
   GenerationQueue returning;        // PREEMPTED, with KV on its way back to the device
-  GenerationQueue waiting_holders;  // PREEMPTED, with KV on the device
+  GenerationQueue waiting_holders;  // PREEMPTED and not moving, with KV (some or all) on the device
   BlockPool pool;
   BlockPool host_pool;
   int64_t disk_used_count = 0;  // blocks in files, and of moves on their way there
@@ -90,7 +91,7 @@ struct EngineState {
   KvMoveId last_move = kNoMove;
   int64_t leaving_block_count = 0;                    // of the device: free once those moves are done
   absl::Time disk_retry_time = absl::InfinitePast();  // after a failure nothing is written before it
-  RestingSet resting_by_tier[kKvTierCount];           // by where they are
+  RestingSet resting_by_tier[kKvTierCount];           // by where they have KV: some are on the device and on the host
   RestingSet wanting_by_tier[kKvTierCount];           // by where they were asked to go
   int64_t next_rest_tick = 0;
 
@@ -139,6 +140,12 @@ struct EngineState {
   // Blocks that hold the KV of `token_count` tokens.
   int64_t BlockCountFor(int64_t token_count) const {
     return (token_count + options.block_tokens - 1) / options.block_tokens;
+  }
+
+  // The blocks of the device that hold KV of `generation`, in their places and complete.
+  int64_t DeviceKvCount(const Generation& generation) const {
+    const HeldKv& kv = generation.kv;
+    return kv.tier == KvTier::kDevice ? BlockCountFor(generation.computed_token_count) : kv.kept_count;
   }
 
   // The blocks of the device that one that waits lacks before it can start: for its whole context, and for the token

@@ -39,7 +39,10 @@ GenerationInfo Generation::Describe(absl::Time now) const {
 KvBlockCounts Generation::kv_block_counts() const {
   KvBlockCounts counts;
   if (kv.tier == KvTier::kDevice) counts.device = static_cast<int64_t>(kv.blocks.size());
-  if (kv.tier == KvTier::kHost) counts.host = static_cast<int64_t>(kv.host_blocks.size());
+  if (kv.tier == KvTier::kHost) {
+    counts.device = kv.kept_count;
+    counts.host = static_cast<int64_t>(kv.host_blocks.size()) - kv.arriving_count;
+  }
   if (kv.tier == KvTier::kDisk) counts.disk = kv.file_block_count;
   return counts;
 }

@@ -26,14 +26,19 @@ namespace fermata {
 
 // What a generation holds of the KV cache, on all tiers. Residency alone writes it.
 struct HeldKv {
-  KvTier tier = KvTier::kNone;  // where it is, all of it; while it moves: where it comes from. kNone: there is none
+  // The farthest tier that holds any of it; while it moves: as it was before. kNone: there is none. On the device and
+  // on the disk it is there whole; on the host its last blocks are, and the first may have stayed on the device.
+  KvTier tier = KvTier::kNone;
 
-  std::vector<BlockId> blocks;  // of the device: of what is computed, and of the tokens to come next
+  std::vector<BlockId>
+      blocks;              // of the device: of what is computed, from its beginning, and of the tokens to come next
+  int64_t kept_count = 0;  // while `tier` is the host: how many of them have stayed; all others are on the host
 
   // The prefix cache's nodes of the first of `blocks`: those are shared, the others its own.
   std::vector<PrefixCache::NodeId> shared;
 
-  std::vector<BlockId> host_blocks;  // of the host's pool, as many as have KV
+  std::vector<BlockId> host_blocks;  // of the host's pool: of the last that have KV
+  int64_t arriving_count = 0;        // how many of them, from the beginning, a move has yet to fill
   bool has_file = false;             // on disk; it may be older than the KV elsewhere
   int64_t file_block_count = 0;      // in it
 
@@ -42,6 +47,9 @@ struct HeldKv {
 
   bool moving() const { return move != kNoMove; }
   bool parked() const { return tier == KvTier::kHost || tier == KvTier::kDisk; }
+
+  // All of it is on `place`, and stays there.
+  bool rests_on(KvTier place) const { return tier == place && kept_count == 0 && !moving(); }
 };
 
 // Owned by GenerationTable, at a fixed address for as long as it is kept. Parts of the engine write to it as follows:

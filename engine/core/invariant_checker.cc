@@ -84,8 +84,14 @@ class Recount {
     parked_count_ += parked;
     stays_count_ += stays;
     returning_count_ += returns;
-    holder_count_ += stays && kv.tier == KvTier::kDevice;
-    resting_count_ += rests;
+    const bool waits_with_blocks = (stays && kv.tier == KvTier::kDevice) || (parked && kv.kept_count > 0);
+    const bool rests_on_two = rests && kv.kept_count > 0;
+    const auto rests_there = [&](KvTier tier) {
+      return static_cast<int64_t>(state_.resting_by_tier[static_cast<int>(tier)].count(
+          {generation.rest_tick, const_cast<Generation*>(&generation)}));
+    };
+    holder_count_ += waits_with_blocks;
+    resting_count_ += rests + rests_on_two;
     wanting_count_ += wants;
     return FirstError({
         Expect(s != State::kNone, "has no state"),
@@ -96,11 +102,11 @@ class Recount {
         ExpectEqual("in the queue of those that are ready", stays && !lacks, own.ready.Contains(generation)),
         ExpectEqual("in the queue of those that are parked", parked, own.parked.Contains(generation)),
         ExpectEqual("in the queue of those that return", returns, state_.returning.Contains(generation)),
-        ExpectEqual("in the queue of holders that wait", stays && kv.tier == KvTier::kDevice,
+        ExpectEqual("in the queue of holders that wait", waits_with_blocks,
                     state_.waiting_holders.Contains(generation)),
-        ExpectEqual("among those that rest", rests,
-                    static_cast<int64_t>(state_.resting_by_tier[static_cast<int>(kv.tier)].count(
-                        {generation.rest_tick, const_cast<Generation*>(&generation)}))),
+        ExpectEqual("among those that rest", rests, rests_there(kv.tier)),
+        ExpectEqual("among those that rest on the device", rests && (kv.tier == KvTier::kDevice || rests_on_two),
+                    rests_there(KvTier::kDevice)),
         ExpectEqual("in the queue of RUNNING", s == State::kRunning, state_.running.Contains(generation)),
     });
   }
@@ -178,12 +184,13 @@ class Recount {
     return absl::OkStatus();
   }
 
-  // All of its KV is on one tier, and on another one only as long as it moves.
+  // All of its KV is on one tier, or its beginning on the device and its end on the host; and elsewhere only as long as
+  // it moves.
   absl::Status CheckTiers(const Generation& generation) {
     const HeldKv& kv = generation.kv;
     const int64_t count = state_.BlockCountFor(generation.computed_token_count);
-    const bool uses_device = kv.tier == KvTier::kDevice || kv.move_to == KvTier::kDevice;
-    const bool uses_host = kv.tier == KvTier::kHost || kv.move_to == KvTier::kHost;
+    const bool uses_device = kv.tier == KvTier::kDevice || kv.move_to == KvTier::kDevice || kv.kept_count > 0;
+    const int64_t on_host = kv.tier == KvTier::kHost ? count - kv.kept_count : 0;
     for (const BlockId block : kv.host_blocks) {
       if (state_.host_pool.IsFree(block)) return absl::InternalError("holds a free block of the host");
       if (!host_blocks_.insert(block).second) return absl::InternalError("a block of the host has two holders");
@@ -198,7 +205,13 @@ class Recount {
     }
     return FirstError({
         ExpectEqual("has blocks of the device", uses_device, !kv.blocks.empty()),
-        ExpectEqual("blocks of the host", uses_host ? count : 0, static_cast<int64_t>(kv.host_blocks.size())),
+        Expect(kv.kept_count == 0 || (kv.tier == KvTier::kHost && kv.kept_count < count),
+               "is on the device and elsewhere, and has nothing on the host"),
+        Expect(kv.tier != KvTier::kHost || kv.move_to == KvTier::kDevice ||
+                   kv.kept_count == static_cast<int64_t>(kv.blocks.size()),
+               "holds more of the device than has stayed there"),
+        Expect(kv.arriving_count == 0 || kv.move_to == KvTier::kHost, "waits for KV to arrive, and none is on its way"),
+        ExpectEqual("blocks of the host", on_host + kv.arriving_count, static_cast<int64_t>(kv.host_blocks.size())),
         Expect(kv.tier != KvTier::kDisk || (kv.has_file && kv.file_block_count == count),
                "is on disk without its file"),
         Expect(kv.has_file || kv.file_block_count == 0, "has blocks in no file"),

@@ -1,5 +1,6 @@
 #include "engine/core/journal.h"
 
+#include <memory>
 #include <utility>
 #include <variant>
 
@@ -22,11 +23,13 @@ void Journal::Reserve(size_t count) { report_.events.reserve(report_.events.size
 
 void Journal::RecordStateChange(Generation& generation, GenerationState from, Cause cause) {
   const GenerationState to = generation.state();
-  Record(generation, StateChanged{generation.key, from, to, cause, std::nullopt});
+  Record(generation, StateChanged{generation.key, from, to, cause, nullptr});
   const bool with_info =
       from == GenerationState::kNone || to == GenerationState::kPaused || to == GenerationState::kFinished;
   // Only now: the copy shows the revision of this very event.
-  if (with_info) std::get<StateChanged>(report_.events.back()).info = generation.Describe(now_);
+  if (!with_info) return;
+  std::get<StateChanged>(report_.events.back()).info =
+      std::make_shared<const GenerationInfo>(generation.Describe(now_));
 }
 
 void Journal::Record(Reply reply) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "engine/core/check.h"
 
@@ -11,7 +12,10 @@ namespace fermata {
 
 void KvLadder::Plan() {
   Grow();
-  if (state_.has_tiers() || state_.options.allow_recompute) MakeRoom();
+  if (state_.has_tiers() || state_.options.allow_recompute) {
+    MakeRoom();
+    MakeRoomInClasses();
+  }
   if (state_.has_tiers()) ServeRequests();
 }
 
@@ -61,10 +65,9 @@ void KvLadder::GrowOrStall(Generation& generation, int64_t* promised) {
 bool KvLadder::ClassIsLeaving(const Generation& generation) const {
   for (const auto& [id, record] : state_.moves) {
     const Generation* moving = record.generation;
-    if (moving != nullptr && moving->state() != GenerationState::kPaused && record.from == KvTier::kDevice &&
-        !record.cancelled && moving->class_index == generation.class_index) {
-      return true;
-    }
+    if (moving == nullptr || moving->class_index != generation.class_index || record.cancelled) continue;
+    const bool leaves = record.from == KvTier::kDevice || (record.to == KvTier::kDisk && moving->kv.kept_count > 0);
+    if (leaves && moving->state() != GenerationState::kPaused) return true;
   }
   return false;
 }
@@ -75,6 +78,8 @@ void KvLadder::MakeRoom() {
   int64_t free = state_.available_block_count();
   int64_t coming = std::max<int64_t>(0, state_.leaving_block_count - promised_);
   for (Generation* generation : wanting) {
+    // It has given way to one ahead of it, and nobody overtakes it.
+    if (generation->kv.moving()) return;
     const bool parked = generation->kv.parked();
     const int64_t need = parked ? state_.MissingBlockCount(*generation) : state_.AdmissionCost(*generation);
     if (need > free) {
@@ -95,6 +100,17 @@ void KvLadder::MakeRoom() {
   }
 }
 
+void KvLadder::MakeRoomInClasses() {
+  for (int32_t i = 0; i < static_cast<int32_t>(state_.options.classes.size()); ++i) {
+    const Generation* head = scheduler_.StuckHead(i);
+    if (head == nullptr) continue;
+    const bool runs = head->state() == GenerationState::kRunning;
+    const int64_t need = runs ? state_.GrowthOf(*head) : state_.MissingBlockCount(*head);
+    int64_t freed = 0;
+    Free(*head, need - state_.ClassRoom(*head), VictimSet::Count::kHeld, &freed);
+  }
+}
+
 bool KvLadder::MayDrop(const Generation& generation) const {
   return state_.options.allow_recompute && generation.state() != GenerationState::kPaused;
 }
@@ -106,9 +122,14 @@ void KvLadder::AddVictims(const Generation& wanting, int64_t shortage, VictimSet
   const auto add = [&](Generation* generation) {
     if (generation == &wanting || generation->kv.blocks.empty()) return;
     if (count == VictimSet::Count::kHeld && generation->class_index != wanting.class_index) return;
-    if ((has_place && PlaceFor(*generation, room, steps) != KvTier::kNone) || MayDrop(*generation)) {
-      victims.Add(*generation);
+    if (has_place && PlaceFor(*generation, /*keep=*/0, room, steps) != KvTier::kNone) return victims.Add(*generation);
+    // The host takes what it has room for, from the end.
+    const int64_t keep = std::max<int64_t>(0, state_.DeviceKvCount(*generation) - std::max<int64_t>(0, room.host));
+    if (has_place && keep < static_cast<int64_t>(generation->kv.blocks.size())) {
+      room.host -= state_.DeviceKvCount(*generation) - keep;
+      return victims.Add(*generation, keep);
     }
+    if (MayDrop(*generation)) victims.Add(*generation);
   };
   const RestingSet& paused = state_.resting(KvTier::kDevice);
   if (has_place && count == VictimSet::Count::kFree) {
@@ -127,7 +148,7 @@ void KvLadder::AddVictims(const Generation& wanting, int64_t shortage, VictimSet
     const bool is_ahead = runs ? !(wanting.order < running->order)
                                : running->order.priority <= wanting.order.priority + wanting.aged_levels;
     if (is_ahead) break;
-    if (runs || MayDisplace(*running, wanting)) add(running);
+    if (runs || MayDisplace(*running, wanting, victims)) add(running);
   }
 }
 
@@ -136,24 +157,29 @@ bool KvLadder::Free(const Generation& wanting, int64_t shortage, VictimSet::Coun
   VictimSet victims(state_.cache, count);
   AddVictims(wanting, shortage, count, victims);
   if (victims.freed() < shortage) return false;
-  victims.Spare(shortage);
+  victims.Spare(shortage, state_.options.least_demotion_blocks);
   *freed = victims.freed();
   Room room = RoomNow();
   std::vector<Step> steps;
-  for (Generation* victim : victims.victims()) {
-    const KvTier to = PlaceFor(*victim, room, steps);
-    if (to == KvTier::kNone && !MayDrop(*victim)) return false;
-    steps.push_back({victim, to});
+  for (const VictimSet::Victim& victim : victims.victims()) {
+    const KvTier to = PlaceFor(*victim.generation, victim.keep, room, steps);
+    if (to == KvTier::kNone && !MayDrop(*victim.generation)) return false;
+    steps.push_back({victim.generation, to, to == KvTier::kHost ? victim.keep : 0});
   }
   Start(steps);
   return true;
 }
 
-bool KvLadder::MayDisplace(const Generation& running, const Generation& wanting) const {
+bool KvLadder::MayDisplace(const Generation& running, const Generation& wanting, const VictimSet& victims) const {
   if (running.class_index == wanting.class_index || state_.options.classes.empty()) return true;
   if (running.class_index == static_cast<int32_t>(state_.options.classes.size())) return true;
   // What a class has reserved only its own may take.
-  return state_.classes[running.class_index].running_count > state_.options.classes[running.class_index].reserved;
+  const int64_t displaced = absl::c_count_if(victims.victims(), [&](const VictimSet::Victim& victim) {
+    const Generation& other = *victim.generation;
+    return other.state() == GenerationState::kRunning && other.class_index == running.class_index;
+  });
+  return state_.classes[running.class_index].running_count - displaced >
+         state_.options.classes[running.class_index].reserved;
 }
 
 KvLadder::Room KvLadder::RoomNow() {
@@ -162,23 +188,25 @@ KvLadder::Room KvLadder::RoomNow() {
                .next_on_host = state_.resting(KvTier::kHost).begin()};
   // What is on its way from there will be free.
   for (const auto& [id, record] : state_.moves) {
-    if (record.from == KvTier::kHost && !record.cancelled) room.host += record.block_count;
+    const HeldKv& kv = record.generation != nullptr ? record.generation->kv : record.left;
+    if (record.from == KvTier::kHost && !record.cancelled) room.host += static_cast<int64_t>(kv.host_blocks.size());
   }
   if (state_.disk_retry_time > state_.journal.now()) room.disk = 0;
   return room;
 }
 
-KvTier KvLadder::PlaceFor(const Generation& generation, Room& room, std::vector<Step>& steps) {
-  const int64_t count = state_.BlockCountFor(generation.computed_token_count);
+KvTier KvLadder::PlaceFor(const Generation& generation, int64_t keep, Room& room, std::vector<Step>& steps) {
+  const int64_t count = std::max<int64_t>(0, state_.DeviceKvCount(generation) - keep);
+  if (count == 0) return KvTier::kHost;
   Room after = room;
   std::vector<Step> leaving;
   const RestingSet& on_host = state_.resting(KvTier::kHost);
   while (after.host < count && after.next_on_host != on_host.end()) {
     Generation* oldest = (after.next_on_host++)->second;
-    const int64_t freed = static_cast<int64_t>(oldest->kv.host_blocks.size());
-    if (freed > after.disk) continue;
-    after.disk -= freed;
-    after.host += freed;
+    const int64_t written = state_.BlockCountFor(oldest->computed_token_count);
+    if (oldest == &generation || written > after.disk) continue;
+    after.disk -= written;
+    after.host += static_cast<int64_t>(oldest->kv.host_blocks.size());
     leaving.push_back({oldest, KvTier::kDisk});
   }
   if (after.host >= count) {
@@ -187,21 +215,29 @@ KvTier KvLadder::PlaceFor(const Generation& generation, Room& room, std::vector<
     steps.insert(steps.end(), leaving.begin(), leaving.end());
     return KvTier::kHost;
   }
-  if (count > room.disk) return KvTier::kNone;
-  room.disk -= count;
+  const int64_t written = state_.BlockCountFor(generation.computed_token_count);
+  if (written > room.disk) return KvTier::kNone;
+  room.disk -= written;
   return KvTier::kDisk;
 }
 
 void KvLadder::Start(const std::vector<Step>& steps) {
   for (const Step& step : steps) {
-    // Where others have to leave the host first, this one is found again when they have.
+    Generation& generation = *step.generation;
+    // It may be leaving the host as well, for another one; if so it has gone from the device by that.
+    if (generation.kv.moving()) continue;
     if (step.to == KvTier::kNone) {
-      life_cycle_.Drop(*step.generation);
+      life_cycle_.Drop(generation);
       continue;
     }
-    if (!residency_.MoveHasRoom(*step.generation, step.to)) continue;
-    if (step.generation->state() == GenerationState::kRunning) life_cycle_.Displace(*step.generation);
-    residency_.BeginMove(*step.generation, step.to);
+    // Where others have to leave the host first, this one is found again when they have.
+    if (!residency_.MoveHasRoom(generation, step.to, step.keep)) continue;
+    if (generation.state() == GenerationState::kRunning) life_cycle_.Displace(generation);
+    if (step.to == KvTier::kHost && state_.DeviceKvCount(generation) <= step.keep) {
+      life_cycle_.Trim(generation, step.keep);
+    } else {
+      residency_.BeginMove(generation, step.to, step.keep);
+    }
   }
 }
 
@@ -210,7 +246,7 @@ void KvLadder::ServeRequests() {
     RestingSet& wanting = state_.wanting(to);
     while (!wanting.empty()) {
       Generation* first = wanting.begin()->second;
-      if (first->kv.tier == to || (first->kv.tier == KvTier::kNone && to != KvTier::kDisk)) {
+      if (first->kv.rests_on(to) || (first->kv.tier == KvTier::kNone && to != KvTier::kDisk)) {
         // It is there, or there is nothing to move.
         residency_.Change(*first, [&] { first->wanted_tier = KvTier::kNone; });
         continue;
@@ -220,7 +256,7 @@ void KvLadder::ServeRequests() {
       if (!residency_.MoveHasRoom(*first, to)) {
         std::vector<Step> steps;
         Room room = RoomNow();
-        if (to == KvTier::kHost && PlaceFor(*first, room, steps) == KvTier::kHost) Start(steps);
+        if (to == KvTier::kHost && PlaceFor(*first, /*keep=*/0, room, steps) == KvTier::kHost) Start(steps);
         break;
       }
       residency_.BeginMove(*first, to);

@@ -38,7 +38,10 @@ namespace fermata {
 // it and for one token more, so nobody is sent to and fro. Where a class is at its cap, only its own give way.
 //
 // What is to run and is elsewhere comes back when there is room, before the step that needs it; others run meanwhile.
-// A generation's KV moves as a whole.
+//
+// A PAUSED one's KV moves as a whole. One that waits or runs gives to the host just enough, from its end, and no less
+// than EngineOptions::least_demotion_blocks; blocks in which nothing is computed yet are free without a copy. Where the
+// host has room for a part only, that part goes. The disk takes all or nothing.
 class KvLadder {
  public:
   // How long nothing is written to the disk after a failure there, unless it is asked for by name.
@@ -61,6 +64,7 @@ class KvLadder {
   struct Step {
     Generation* generation = nullptr;
     KvTier to = KvTier::kNone;
+    int64_t keep = 0;  // see Residency::BeginMove()
   };
 
   // What moves would leave free, beside those that are under way.
@@ -70,9 +74,10 @@ class KvLadder {
     RestingSet::const_iterator next_on_host;  // the next to leave it for the disk
   };
 
-  // For those that run; then for those that are to.
+  // For those that run; for those that are to; and for classes that are at their caps.
   void Grow();
   void MakeRoom();
+  void MakeRoomInClasses();
   void ServeRequests();
 
   // Gives it its block, if there is one.
@@ -94,11 +99,12 @@ class KvLadder {
 
   bool MayDrop(const Generation& generation) const;
 
-  // Where the KV of `generation` can go; appends what has to leave the host before. kNone: nowhere.
-  KvTier PlaceFor(const Generation& generation, Room& room, std::vector<Step>& steps);
+  // Where the KV of `generation` can go, to the host without what is in the first `keep` blocks; appends what has to
+  // leave the host before. kNone: nowhere.
+  KvTier PlaceFor(const Generation& generation, int64_t keep, Room& room, std::vector<Step>& steps);
 
-  // Whether `running` may be displaced for `wanting`.
-  bool MayDisplace(const Generation& running, const Generation& wanting) const;
+  // Whether `running` may be displaced for `wanting`, beside those that are `victims` already.
+  bool MayDisplace(const Generation& running, const Generation& wanting, const VictimSet& victims) const;
   Room RoomNow();
   void Start(const std::vector<Step>& steps);
 

@@ -32,7 +32,10 @@ struct KvMove {
   std::vector<BlockId> source;
   std::vector<BlockId> target;
 
-  // From the disk: how many blocks of the file come before the wanted ones.
+  // From the host to the disk: the blocks of the device that come before `source`, of a generation that is on both.
+  std::vector<BlockId> device_source;
+
+  // How many blocks of the generation come before the first of these.
   int32_t first_block = 0;
 
   // To the disk: what stands in the file beside the KV.

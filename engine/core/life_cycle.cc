@@ -47,11 +47,16 @@ void LifeCycle::Displace(Generation& generation) { Transition(generation, {State
 
 void LifeCycle::Drop(Generation& generation) {
   if (generation.state() == State::kRunning) Displace(generation);
-  KvMoved event = {.from = KvTier::kDevice, .to = KvTier::kNone};
+  KvMoved event = {.from = generation.kv.tier, .to = KvTier::kNone};
   event.block_count = state_.BlockCountFor(generation.computed_token_count);
   residency_.Drop(generation);
   event.kv_blocks = generation.kv_block_counts();
   state_.journal.Record(generation, std::move(event));
+}
+
+void LifeCycle::Trim(Generation& generation, int64_t keep) {
+  residency_.Trim(generation, keep);
+  state_.journal.Record(generation, Progress{.key = generation.key, .kv_blocks = generation.kv_block_counts()});
 }
 
 void LifeCycle::HoldByControl(Generation& generation, const ControlHold& hold) {
@@ -175,9 +180,8 @@ void LifeCycle::Append(Generation& generation, absl::Span<const TokenId> tokens,
 
 void LifeCycle::SendTo(Generation& generation, KvTier tier) {
   FERMATA_CHECK(generation.state() == State::kPaused);
-  // Where it is going, it is.
-  const KvTier place = generation.kv.moving() ? generation.kv.move_to : generation.kv.tier;
-  residency_.Change(generation, [&] { generation.wanted_tier = tier == place ? KvTier::kNone : tier; });
+  const bool is_there = generation.kv.rests_on(tier);
+  residency_.Change(generation, [&] { generation.wanted_tier = is_there ? KvTier::kNone : tier; });
 }
 
 void LifeCycle::Restore(Generation& generation, const ControlHold& hold, int64_t block_count) {

@@ -40,8 +40,11 @@ class LifeCycle {
   void Displace(Generation& generation);
 
   // Lets go of the KV of one that is RUNNING or PREEMPTED, and makes it PREEMPTED: when it is admitted again its tokens
-  // are computed again. REQUIRES: its KV is on the device, and does not move.
+  // are computed again. REQUIRES: it has KV on the device, and does not move.
   void Drop(Generation& generation);
+
+  // Gives back the blocks behind the first `keep`, see Residency::Trim(), and tells of it.
+  void Trim(Generation& generation, int64_t keep);
 
   // Holds a live generation until ReleaseHolds() or EndControlHold(). On one that is held already so: no change but a
   // new lease, if `hold` has one.

@@ -4,6 +4,7 @@
 #define FERMATA_ENGINE_CORE_REPORT_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -47,7 +48,8 @@ struct StateChanged {
   GenerationState to = GenerationState::kNone;
   Cause cause = Cause::kEnqueue;
   // The generation right after the change. Set for the first event, for kPaused and for kFinished; others are frequent.
-  std::optional<GenerationInfo> info;
+  // Not in place: it would make every event six times as large, and a step has two for each generation that runs.
+  std::shared_ptr<const GenerationInfo> info;
 };
 
 // An output token, with the text it released. Text lags behind tokens while a UTF-8 character or a possible stop string
@@ -67,7 +69,7 @@ struct TextReleased {
   std::string text;
 };
 
-// Tokens computed for a generation in this step.
+// Tokens computed for a generation in this step. At a boundary there are none: it has given blocks back.
 struct Progress {
   GenerationKey key{};
   int32_t prefilled_token_count = 0;

@@ -75,6 +75,7 @@ void Residency::CountBlocks(const Generation& generation, int sign) {
 void Residency::Place(Generation& generation, int sign) {
   const HeldKv& kv = generation.kv;
   const auto place = [&](GenerationQueue& queue) { sign > 0 ? queue.Insert(generation) : queue.Erase(generation); };
+  const bool is_split = kv.kept_count > 0;
   const auto rest = [&](RestingSet& set) {
     const RestingSet::value_type entry(generation.rest_tick, &generation);
     sign > 0 ? static_cast<void>(set.insert(entry)) : static_cast<void>(set.erase(entry));
@@ -87,6 +88,7 @@ void Residency::Place(Generation& generation, int sign) {
         if (kv.move_to == KvTier::kDevice) place(state_.returning);
       } else if (kv.parked()) {
         place(own.parked);
+        if (is_split) place(state_.waiting_holders);
       } else {
         place(state_.MissingBlockCount(generation) > 0 ? own.lacking : own.ready);
         if (kv.tier == KvTier::kDevice) place(state_.waiting_holders);
@@ -98,6 +100,7 @@ void Residency::Place(Generation& generation, int sign) {
     case State::kPaused:
       if (kv.moving()) return;
       rest(state_.resting(kv.tier));
+      if (is_split) rest(state_.resting(KvTier::kDevice));
       if (generation.wanted_tier != KvTier::kNone) rest(state_.wanting(generation.wanted_tier));
       return;
     case State::kNone:
@@ -107,11 +110,12 @@ void Residency::Place(Generation& generation, int sign) {
 }
 
 void Residency::TakeCached(Generation& generation, const std::vector<PrefixCache::NodeId>& nodes, KvUse use) {
-  FERMATA_CHECK(generation.kv.blocks.empty());
-  generation.kv.shared = nodes;
-  for (const PrefixCache::NodeId node : nodes) {
-    state_.cache.Hold(node, use);
-    generation.kv.blocks.push_back(state_.cache.block(node));
+  HeldKv& kv = generation.kv;
+  FERMATA_CHECK(kv.blocks.size() == kv.shared.size());
+  for (size_t i = kv.shared.size(); i < nodes.size(); ++i) {
+    state_.cache.Hold(nodes[i], use);
+    kv.shared.push_back(nodes[i]);
+    kv.blocks.push_back(state_.cache.block(nodes[i]));
   }
 }
 
@@ -159,10 +163,12 @@ void Residency::Stall(Generation& generation) {
 
 void Residency::Drop(Generation& generation) {
   FERMATA_CHECK(state_.options.allow_recompute);
-  FERMATA_CHECK(generation.state() == State::kPreempted && generation.kv.tier == KvTier::kDevice);
+  FERMATA_CHECK(generation.state() == State::kPreempted && state_.DeviceKvCount(generation) > 0);
   FERMATA_CHECK(!generation.kv.moving());
   Change(generation, [&] {
     ReleaseDevice(generation.kv, KvUse::kWaiting);
+    ReleaseHost(generation.kv);
+    generation.kv.kept_count = 0;
     // A file would be older than what has been told since.
     DiscardFile(generation.kv, generation.id);
     generation.kv.tier = KvTier::kNone;
@@ -177,17 +183,24 @@ void Residency::MoveShared(const Generation& generation, KvUse from, KvUse to) {
   for (const PrefixCache::NodeId node : generation.kv.shared) state_.cache.Move(node, from, to);
 }
 
-void Residency::ReleaseDevice(HeldKv& kv, KvUse use) {
-  state_.pool.Release(absl::MakeConstSpan(kv.blocks).subspan(kv.shared.size()));
-  // From the end, so that the beginning, which more may share, stays longest.
-  for (auto it = kv.shared.rbegin(); it != kv.shared.rend(); ++it) state_.cache.Drop(*it, use);
-  kv.blocks = {};
-  kv.shared = {};
+int64_t Residency::FreeingCount(const HeldKv& kv, int64_t keep) const {
+  const int64_t shared = static_cast<int64_t>(kv.shared.size());
+  int64_t count = static_cast<int64_t>(kv.blocks.size()) - std::max(keep, shared);
+  for (int64_t i = keep; i < shared; ++i) count += state_.cache.holder_count(kv.shared[i]) == 1;
+  return count;
 }
 
-void Residency::ReleaseHost(HeldKv& kv) {
-  state_.host_pool.Release(kv.host_blocks);
-  kv.host_blocks = {};
+void Residency::ReleaseDevice(HeldKv& kv, KvUse use, int64_t keep) {
+  const size_t kept = static_cast<size_t>(keep);
+  state_.pool.Release(absl::MakeConstSpan(kv.blocks).subspan(std::max(kept, kv.shared.size())));
+  // From the end, so that the beginning, which more may share, stays longest.
+  for (; kv.shared.size() > kept; kv.shared.pop_back()) state_.cache.Drop(kv.shared.back(), use);
+  kv.blocks.resize(kept);
+}
+
+void Residency::ReleaseHost(HeldKv& kv, int64_t count) {
+  state_.host_pool.Release(absl::MakeConstSpan(kv.host_blocks).subspan(0, count));
+  kv.host_blocks.erase(kv.host_blocks.begin(), kv.host_blocks.begin() + count);
 }
 
 void Residency::DiscardFile(HeldKv& kv, const GenerationId& id) {
@@ -219,117 +232,10 @@ void Residency::ReleaseAll(Generation& generation, KvUse use) {
   kv = HeldKv();
 }
 
-bool Residency::MoveHasRoom(const Generation& generation, KvTier to) const {
-  const int64_t count = state_.BlockCountFor(generation.computed_token_count);
-  switch (to) {
-    case KvTier::kDevice:
-      return state_.MissingBlockCount(generation) <= state_.available_block_count();
-    case KvTier::kHost:
-      return count <= state_.host_pool.free_count();
-    case KvTier::kDisk:
-      return count <= state_.options.disk_block_count - state_.disk_used_count;
-    case KvTier::kNone:
-      return false;
-  }
-  return false;
-}
-
-void Residency::BeginMove(Generation& generation, KvTier to) {
-  HeldKv& kv = generation.kv;
-  FERMATA_CHECK(!kv.moving() && kv.tier != to && MoveHasRoom(generation, to));
-  FERMATA_CHECK(generation.state() != State::kRunning);
-  state_.last_move = KvMoveId{static_cast<int64_t>(state_.last_move) + 1};
-  const int64_t count = state_.BlockCountFor(generation.computed_token_count);
-  KvMove move = {.id = state_.last_move,
-                 .generation_id = generation.id,
-                 .from = kv.tier,
-                 .to = to,
-                 .block_count = static_cast<int32_t>(count)};
-  MoveRecord record = {.generation = &generation, .from = kv.tier, .to = to, .block_count = count};
-  Change(generation, [&] {
-    if (kv.tier == KvTier::kDevice) {
-      record.freeing_count = generation.own_block_count();
-      for (const PrefixCache::NodeId node : kv.shared) record.freeing_count += state_.cache.holder_count(node) == 1;
-      move.source.assign(kv.blocks.begin(), kv.blocks.begin() + count);
-    } else if (kv.tier == KvTier::kHost) {
-      move.source = kv.host_blocks;
-    }
-    if (to == KvTier::kDevice) {
-      // What has a twin in the cache need not be copied.
-      TakeCached(generation, state_.MatchComputed(generation), UseOf(generation.state()));
-      const int64_t cached = static_cast<int64_t>(kv.shared.size());
-      const std::vector<BlockId> blocks = TakeBlocks(state_.MissingBlockCount(generation));
-      kv.blocks.insert(kv.blocks.end(), blocks.begin(), blocks.end());
-      generation.shares_more = true;
-      if (kv.tier == KvTier::kHost) move.source.erase(move.source.begin(), move.source.begin() + cached);
-      move.first_block = static_cast<int32_t>(cached);
-      move.block_count = static_cast<int32_t>(count - cached);
-      move.target.assign(kv.blocks.begin() + cached, kv.blocks.begin() + count);
-    } else if (to == KvTier::kHost) {
-      kv.host_blocks = state_.host_pool.Allocate(count);
-      move.target = kv.host_blocks;
-    } else {
-      state_.disk_used_count += count;
-      move.parked = std::make_shared<const ParkedGeneration>(generation.Park(state_.journal.now()));
-    }
-    kv.move = move.id;
-    kv.move_to = to;
-  });
-  state_.leaving_block_count += record.freeing_count;
-  state_.moves.emplace(move.id, std::move(record));
-  state_.journal.StartMove(std::move(move));
-}
-
-void Residency::CancelMove(Generation& generation) {
-  HeldKv& kv = generation.kv;
-  if (!kv.moving()) return;
-  MoveRecord& record = state_.moves.at(kv.move);
-  // What is on its way in is wanted by whoever would cancel it, but for one that ends.
-  if (record.cancelled || (kv.move_to == KvTier::kDevice && generation.live())) return;
-  if (record.from == KvTier::kDisk && generation.live()) return;
-  record.cancelled = true;
-  state_.leaving_block_count -= std::exchange(record.freeing_count, 0);
-  state_.journal.CancelMove(kv.move);
-}
-
-Residency::Ended Residency::EndMove(KvMoveId id, const absl::Status& status) {
-  const auto it = state_.moves.find(id);
-  FERMATA_CHECK(it != state_.moves.end());
-  MoveRecord record = std::move(it->second);
-  state_.moves.erase(it);
-  state_.leaving_block_count -= record.freeing_count;
-  Ended ended = {record.generation, record.from, record.to, record.block_count, record.cancelled};
-  if (record.generation == nullptr) {
-    HeldKv& left = record.left;
-    state_.counters.device.moving_count -= static_cast<int64_t>(left.blocks.size() - left.shared.size());
-    state_.counters.host.moving_count -= static_cast<int64_t>(left.host_blocks.size());
-    ReleaseDevice(left, record.left_use);
-    ReleaseHost(left);
-    if (record.to == KvTier::kDisk) state_.disk_used_count -= record.block_count;
-    return ended;
-  }
-  Generation& generation = *record.generation;
-  HeldKv& kv = generation.kv;
-  const bool done = status.ok() && !record.cancelled;
-  const KvTier left_tier = done ? record.from : record.to;
-  Change(generation, [&] {
-    if (left_tier == KvTier::kDevice) ReleaseDevice(kv, UseOf(generation.state()));
-    if (left_tier == KvTier::kHost) ReleaseHost(kv);
-    if (record.to == KvTier::kDisk && status.ok()) {
-      // Also if nobody wants it any more: it has taken the place of an older one.
-      state_.disk_used_count -= kv.file_block_count;
-      kv.file_block_count = record.block_count;
-      kv.has_file = true;
-    } else if (record.to == KvTier::kDisk) {
-      state_.disk_used_count -= record.block_count;
-    }
-    // A file without KV is no place for it to be.
-    if (done && record.block_count > 0) kv.tier = record.to;
-    if (!done || generation.wanted_tier == record.to) generation.wanted_tier = KvTier::kNone;
-    kv.move = kNoMove;
-    kv.move_to = KvTier::kNone;
-  });
-  return ended;
+void Residency::Trim(Generation& generation, int64_t keep) {
+  FERMATA_CHECK(generation.state() != State::kRunning && !generation.kv.moving());
+  FERMATA_CHECK(state_.DeviceKvCount(generation) <= keep);
+  Change(generation, [&] { ReleaseDevice(generation.kv, UseOf(generation.state()), keep); });
 }
 
 void Residency::AdoptFile(Generation& generation, int64_t block_count) {

@@ -16,9 +16,10 @@ namespace fermata {
 
 // The only writer of blocks, on all tiers. Passive: others decide when what moves.
 //
-// A generation's KV is on one tier, or moves: then both ends are held until EndMove(), it stands in no queue, and what
-// others see is still the old place. All of it moves together. The device's blocks of one that ends while it moves
-// belong to the move from then on.
+// A generation's KV is on one tier, or its first blocks are on the device and the others on the host, or it moves: then
+// both ends are held until EndMove(), it stands in no queue, and what others see is still the old place. To the host
+// some of it may go, else all of it moves together. The device's blocks of one that ends while it moves belong to the
+// move from then on.
 class Residency {
  public:
   // Borrows `state`, which must outlive this.
@@ -40,7 +41,8 @@ class Residency {
   // A RUNNING one cannot have that block now.
   void Stall(Generation& generation);
 
-  // Lets go of all KV of a PREEMPTED one: it is to be computed again. REQUIRES: it is on the device, and does not move.
+  // Lets go of all KV of a PREEMPTED one: it is to be computed again. REQUIRES: it has some on the device, and does not
+  // move.
   void Drop(Generation& generation);
 
   // What its shared blocks are used for has changed with its state.
@@ -49,12 +51,16 @@ class Residency {
   // Lets go of everything on every tier, of one that has ended.
   void ReleaseAll(Generation& generation, KvUse use);
 
-  // Starts to move all the KV of a generation that does not run. REQUIRES: it is not moving, has KV elsewhere than on
-  // `to`, and MoveHasRoom().
-  void BeginMove(Generation& generation, KvTier to);
+  // Gives back the blocks of the device behind the first `keep`, of a generation that does not run. REQUIRES: it is not
+  // moving, and those blocks hold no KV.
+  void Trim(Generation& generation, int64_t keep);
 
-  // Whether `to` has room for it now.
-  bool MoveHasRoom(const Generation& generation, KvTier to) const;
+  // Starts to move the KV of a generation that does not run; from the device to the host all but the first `keep`
+  // blocks. REQUIRES: it is not moving, has such KV elsewhere than on `to`, and MoveHasRoom().
+  void BeginMove(Generation& generation, KvTier to, int64_t keep = 0);
+
+  // Whether `to` has room for that now.
+  bool MoveHasRoom(const Generation& generation, KvTier to, int64_t keep = 0) const;
 
   // Makes a move that goes out come to nothing: the generation is wanted where it is.
   void CancelMove(Generation& generation);
@@ -82,14 +88,28 @@ class Residency {
   void CountBlocks(const Generation& generation, int sign);
   void Place(Generation& generation, int sign);
 
-  // The cached blocks that a generation's KV begins with are its own from now on, too.
+  // The cached blocks that a generation's KV begins with are its own from now on, too: those that follow what it shares
+  // already. REQUIRES: it has no block behind that.
   void TakeCached(Generation& generation, const std::vector<PrefixCache::NodeId>& nodes, KvUse use);
+
+  // Fill in what goes where, and take the room there. `record` gets what will be free.
+  void SendToHost(Generation& generation, KvMove& move, MoveRecord& record);
+  void SendToDisk(Generation& generation, KvMove& move, MoveRecord& record);
+  void BringBack(Generation& generation, KvMove& move);
+
+  // The KV is where `record` says, or is not, and stays where it was.
+  void Settle(Generation& generation, const MoveRecord& record, bool done);
 
   // So many blocks of the device that nobody holds. REQUIRES: they are there.
   std::vector<BlockId> TakeBlocks(int64_t count);
 
-  void ReleaseDevice(HeldKv& kv, KvUse use);
-  void ReleaseHost(HeldKv& kv);
+  // Blocks of the device that will be free if it gives up all but the first `keep`.
+  int64_t FreeingCount(const HeldKv& kv, int64_t keep) const;
+
+  // All but the first `keep`; the first `count`.
+  void ReleaseDevice(HeldKv& kv, KvUse use, int64_t keep = 0);
+  void ReleaseHost(HeldKv& kv, int64_t count);
+  void ReleaseHost(HeldKv& kv) { ReleaseHost(kv, static_cast<int64_t>(kv.host_blocks.size())); }
   void DiscardFile(HeldKv& kv, const GenerationId& id);
 
   EngineState& state_;

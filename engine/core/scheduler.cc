@@ -25,19 +25,28 @@ Generation* Scheduler::StandstillVictim() {
     if (victim != nullptr) return victim;
   }
   for (int32_t i = 0; i < static_cast<int32_t>(state_.options.classes.size()); ++i) {
-    if (IsStuck(i)) return LeastUrgentHolder(i, *HeadOf(i));
+    const Generation* head = StuckHead(i);
+    if (head != nullptr) return LeastUrgentHolder(i, *head);
   }
   return nullptr;
 }
 
-bool Scheduler::IsStuck(int32_t class_index) const {
+const Generation* Scheduler::StuckHead(int32_t class_index) const {
   const ClassState& own = state_.classes[class_index];
-  if (own.running_count > own.stalled_count) return false;
-  // Those that have their blocks will run when they find a slot; those elsewhere come back.
-  if (own.running_count == 0 && (own.lacking.empty() || !own.ready.empty() || !own.parked.empty())) return false;
-  const Generation& head = *HeadOf(class_index);
-  const bool runs = head.state() == GenerationState::kRunning;
-  return (runs ? state_.GrowthOf(head) : state_.MissingBlockCount(head)) > state_.ClassRoom(head);
+  if (own.running_count > own.stalled_count) return nullptr;
+  // Those that have their blocks will run when they find a slot.
+  if (own.running_count == 0 && !own.ready.empty()) return nullptr;
+  for (const auto& [id, record] : state_.moves) {
+    // It has its blocks when it is back, or has given them up when it is gone.
+    const Generation* moving = record.generation;
+    if (moving != nullptr && moving->class_index == class_index && moving->state() != GenerationState::kPaused)
+      return nullptr;
+  }
+  const Generation* head = HeadOf(class_index);
+  if (head == nullptr) return nullptr;
+  const bool runs = head->state() == GenerationState::kRunning;
+  const int64_t need = runs ? state_.GrowthOf(*head) : state_.MissingBlockCount(*head);
+  return need > state_.ClassRoom(*head) ? head : nullptr;
 }
 
 Generation* Scheduler::HeadOf(int32_t class_index) const {

@@ -29,6 +29,10 @@ class Scheduler {
   // well.
   Generation* StandstillVictim();
 
+  // The head of a class of which nobody can run, for its cap of blocks: of those that run or lack blocks. nullptr: all
+  // is well.
+  const Generation* StuckHead(int32_t class_index) const;
+
   // Those that would be admitted, or brought back to the device, if blocks were no matter: most urgent first, those
   // alone that lack some. Who is on its way back counts as running. Valid until the next call.
   absl::Span<Generation* const> WantBlocks();
@@ -57,9 +61,6 @@ class Scheduler {
   // the victim, given that.
   Generation* HeadOf(int32_t class_index) const;
   Generation* LeastUrgentHolder(int32_t class_index, const Generation& head) const;
-
-  // Whether nobody of a class can run for its cap of blocks.
-  bool IsStuck(int32_t class_index) const;
 
   // `block_cost`: see EngineState::AdmissionCost(), or Candidate::missing_block_count of one that runs.
   Candidate MakeCandidate(const Generation& generation, int64_t block_cost) const;

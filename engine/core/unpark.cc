@@ -1,6 +1,8 @@
 #include "engine/core/unpark.h"
 
 #include <algorithm>
+#include <initializer_list>
+#include <limits>
 #include <utility>
 
 #include "absl/algorithm/container.h"
@@ -50,7 +52,12 @@ absl::Status CheckParked(const ParkedGeneration& parked, int64_t block_count, in
   const int64_t tokens = static_cast<int64_t>(parked.context.size());
   const int64_t computed = parked.computed_token_count;
   if (parked.id.value().empty()) return Bad(parked, "it has no id");
-  if (usage.prompt_token_count < 1 || usage.appended_token_count < 0 || usage.output_token_count < 0 ||
+  // One by one first: nothing bounds what a file says, and the sum of two may be none.
+  const auto are_no_more = [tokens](std::initializer_list<int64_t> counts) {
+    return absl::c_all_of(counts, [tokens](int64_t count) { return count >= 0 && count <= tokens; });
+  };
+  if (!are_no_more({usage.prompt_token_count, usage.appended_token_count, usage.output_token_count}) ||
+      usage.prompt_token_count < 1 ||
       usage.prompt_token_count + usage.appended_token_count + usage.output_token_count != tokens) {
     return Bad(parked, "its counts of tokens contradict its tokens");
   }
@@ -77,9 +84,12 @@ absl::Status CheckParked(const ParkedGeneration& parked, int64_t block_count, in
   if ((computed + block_tokens - 1) / block_tokens != block_count) {
     return Bad(parked, absl::StrCat(block_count, " blocks for ", computed, " tokens"));
   }
-  if (usage.cached_token_count < 0 || usage.recomputed_token_count < 0 ||
-      usage.cached_token_count > usage.prompt_token_count + usage.appended_token_count) {
-    return Bad(parked, "more cached than it was given");
+  if (!are_no_more({usage.cached_token_count, usage.prefilled_token_count}) ||
+      usage.cached_token_count + usage.prefilled_token_count > usage.prompt_token_count + usage.appended_token_count) {
+    return Bad(parked, "more cached and prefilled than it was given");
+  }
+  if (usage.recomputed_token_count < 0 || usage.recomputed_token_count > std::numeric_limits<int32_t>::max()) {
+    return Bad(parked, absl::StrCat(usage.recomputed_token_count, " tokens computed again"));
   }
   int32_t last = 0;
   for (const int32_t begin : parked.text_begins) {

@@ -21,22 +21,29 @@ class VictimSet {
   // Borrows `cache`, which must outlive this and not change.
   VictimSet(const PrefixCache& cache, Count count) : cache_(cache), count_(count) {}
 
-  // Those whom it suits best to lose first. REQUIRES: not in the set yet.
-  void Add(Generation& generation);
+  struct Victim {
+    Generation* generation;
+    int64_t keep;  // of its blocks, from the beginning, stay with it
+  };
 
-  // Lets go of whom the others can do without if `needed` blocks are to be freed, the last added first. O(blocks held).
-  void Spare(int64_t needed);
+  // Those whom it suits best to lose first. REQUIRES: not in the set yet.
+  void Add(Generation& generation, int64_t keep = 0);
+
+  // Lets go of whom the others can do without if `needed` blocks are to be freed, the last added first; then lets the
+  // last one keep what is more than that, but for `least` of its blocks. PAUSED ones keep nothing by that: nobody
+  // misses it. O(blocks held).
+  void Spare(int64_t needed, int64_t least);
 
   int64_t freed() const { return freed_; }
-  const std::vector<Generation*>& victims() const { return victims_; }
+  const std::vector<Victim>& victims() const { return victims_; }
 
  private:
   // Counts it in (sign 1) or out (-1).
-  void Tally(const Generation& generation, int32_t sign);
+  void Tally(const Victim& victim, int32_t sign);
 
   const PrefixCache& cache_;
   const Count count_;
-  std::vector<Generation*> victims_;
+  std::vector<Victim> victims_;
   absl::flat_hash_map<PrefixCache::NodeId, int32_t> released_;  // by how many of the victims
   int64_t freed_ = 0;
 };

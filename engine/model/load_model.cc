@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "engine/model/device_fit.h"
 #include "engine/model/gguf_file.h"
 #include "engine/model/gguf_model_info.h"
 #include "engine/model/gguf_tokenizer.h"
@@ -107,15 +108,16 @@ void AddChatTemplate(const std::string& jinja, LoadedModel& model) {
   model.info.has_chat_template = model.chat_template != nullptr;
 }
 
-// RESOURCE_EXHAUSTED if the device has not the memory for the weights, before any of it is taken.
-absl::Status CheckFit(const Parts& parts) {
-  const int64_t free = parts.backend->free_memory_bytes();
+// RESOURCE_EXHAUSTED if the device has not the memory for the weights and the KV pool, before any of it is taken.
+absl::Status CheckFit(const ModelOptions& options, const Parts& parts) {
   const int64_t needed =
       parts.config.weight_elements(parts.source->Has("output.weight")) * parts.backend->kv_element_bytes();
-  if (free < 0 || needed <= free) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(parts.source->path(), ": the weights need ", needed,
-                                                   " bytes of the device's memory, of which ", free, " of ",
-                                                   parts.backend->total_memory_bytes(), " are free"));
+  return CheckDeviceMemory({.weight_bytes = needed,
+                            .kv_bytes = options.kv_bytes,
+                            .free_bytes = parts.backend->free_memory_bytes(),
+                            .total_bytes = parts.backend->total_memory_bytes(),
+                            .fraction = options.device_memory_fraction},
+                           parts.source->path());
 }
 
 // Prepares the weights of parts->source, and puts all together.
@@ -126,7 +128,7 @@ absl::StatusOr<LoadedModel> Assemble(const ModelOptions& options, const std::sha
   absl::StatusOr<std::unique_ptr<kernels::Backend>> backend = MakeBackend(options, *kv_type);
   if (!backend.ok()) return backend.status();
   parts->backend = *std::move(backend);
-  const absl::Status fits = CheckFit(*parts);
+  const absl::Status fits = CheckFit(options, *parts);
   if (!fits.ok()) return fits;
   absl::StatusOr<LlamaWeights> weights = LoadLlamaWeights(*parts->source, parts->config, *parts->backend);
   if (!weights.ok()) return weights.status();

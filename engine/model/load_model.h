@@ -32,6 +32,12 @@ struct ModelOptions {
   Device device = Device::kCpu;
   bool batch_invariant = false;  // on CUDA; the CPU always is
   int32_t threads = 0;           // 0: as many as there are cores
+
+  // What may be used of the device's memory, and how much of that the KV pool is to have: without room for it beside
+  // the weights the model is refused. 0: any.
+  double device_memory_fraction = 1;
+  int64_t kv_bytes = 0;
+
   CpuKernels cpu_kernels = CpuKernels::kFast;
 
   // For the fast kernels: "plain", "avx2" or "avx512-vnni"; empty: the best that this machine has. All give the same
@@ -64,8 +70,8 @@ struct LoadedModel {
 // NOT_FOUND, INVALID_ARGUMENT (not a model, truncated, inconsistent; instructions that this machine lacks, a
 // kv_type that the kernels do not keep) or
 // UNIMPLEMENTED (a type, family, pre-tokenizer or version that is not served yet; CUDA in a build without it),
-// UNAVAILABLE (no device), RESOURCE_EXHAUSTED (no memory for the weights), each naming the file and what is
-// wrong. Never crashes on what the file holds.
+// UNAVAILABLE (no device), RESOURCE_EXHAUSTED (no memory for the weights; told before any is taken), each naming the
+// file and what is wrong. Never crashes on what the file holds.
 absl::StatusOr<LoadedModel> LoadModel(const ModelOptions& options);
 
 }  // namespace fermata

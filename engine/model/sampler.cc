@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
+#include "engine/model/arg_max.h"
 #include "engine/model/random_stream.h"
 
 namespace fermata {
@@ -23,28 +22,21 @@ bool IsTruncated(const SamplingParams& params) {
   return params.top_k > 0 || params.top_p < 1.0f || params.min_p > 0.0f;
 }
 
-// The most likely token, the lowest id among equals; -1 if a logit is NaN or none is above minus infinity.
-int32_t ArgMax(absl::Span<const float> logits) {
-  float largest = -std::numeric_limits<float>::infinity();
-  int32_t best = -1;
-  bool has_nan = false;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    has_nan |= std::isnan(logits[i]);
-    if (logits[i] > largest) {
-      largest = logits[i];
-      best = static_cast<int32_t>(i);
-    }
-  }
-  return has_nan || std::isinf(largest) ? -1 : best;
-}
-
-double SumOfExponentials(absl::Span<const float> logits, float largest, double temperature) {
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp((static_cast<double>(logit) - largest) / temperature);
-  return sum;
-}
-
 }  // namespace
+
+void SortOutput(const SamplingContext& context, std::vector<int32_t>* tokens) {
+  tokens->clear();
+  size_t position = context.prompt_token_count;
+  const auto take = [&](size_t end) {
+    for (; position < end; ++position) tokens->push_back(Value(context.tokens[position]));
+  };
+  for (const TokenRange& range : context.appended) {
+    take(range.begin);
+    position = std::max<size_t>(position, range.end);
+  }
+  take(context.tokens.size());
+  std::sort(tokens->begin(), tokens->end());
+}
 
 void Sampler::Sample(absl::Span<const float> logits, const SamplingParams& params, const SamplingContext& context,
                      SampledToken* sampled) {
@@ -61,7 +53,7 @@ void Sampler::Sample(absl::Span<const float> logits, const SamplingParams& param
     return;
   }
   const bool greedy = params.temperature == 0.0f || params.top_k == 1;
-  sampled->token = TokenId{greedy ? best : SampleRandomly(adjusted, params, context.tokens.size())};
+  sampled->token = TokenId{greedy ? best : SampleRandomly(adjusted, adjusted[best], params, context.tokens.size())};
   if (params.logprobs >= 0) FillLogprobs(logits, params.logprobs, sampled);
 }
 
@@ -83,7 +75,7 @@ void Sampler::Penalise(const SamplingParams& params, const SamplingContext& cont
     }
   }
   if (params.frequency_penalty != 0.0f || params.presence_penalty != 0.0f) {
-    SortOutput(context);
+    SortOutput(context, &seen_);
     for (auto it = seen_.begin(); it != seen_.end();) {
       const auto end = std::upper_bound(it, seen_.end(), *it);
       adjusted_[*it] -= params.presence_penalty + params.frequency_penalty * static_cast<float>(end - it);
@@ -92,38 +84,14 @@ void Sampler::Penalise(const SamplingParams& params, const SamplingContext& cont
   }
 }
 
-void Sampler::SortOutput(const SamplingContext& context) {
-  seen_.clear();
-  size_t position = context.prompt_token_count;
-  const auto take = [&](size_t end) {
-    for (; position < end; ++position) seen_.push_back(Value(context.tokens[position]));
-  };
-  for (const TokenRange& range : context.appended) {
-    take(range.begin);
-    position = std::max<size_t>(position, range.end);
-  }
-  take(context.tokens.size());
-  std::sort(seen_.begin(), seen_.end());
-}
-
-int32_t Sampler::SampleRandomly(absl::Span<const float> logits, const SamplingParams& params, uint64_t position) {
+int32_t Sampler::SampleRandomly(absl::Span<const float> logits, float largest, const SamplingParams& params,
+                                uint64_t position) {
   const double temperature = params.temperature;
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  double total = SumOfExponentials(logits, largest, temperature);
+  weights_.Assign(logits, largest, temperature);
+  double total = weights_.total();
   const double uniform = UniformAt(params.seed, position);
+  if (!IsTruncated(params)) return weights_.IndexAt(uniform * total);
   const auto weight = [&](float logit) { return std::exp((static_cast<double>(logit) - largest) / temperature); };
-  if (!IsTruncated(params)) {
-    const double target = uniform * total;
-    double sum = 0;
-    int32_t last_possible = 0;
-    for (size_t i = 0; i < logits.size(); ++i) {
-      const double w = weight(logits[i]);
-      if (w > 0) last_possible = static_cast<int32_t>(i);
-      sum += w;
-      if (sum > target) return static_cast<int32_t>(i);
-    }
-    return last_possible;  // rounding left a crumb
-  }
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
   const size_t kept = Truncate(params, largest, total);
@@ -174,8 +142,9 @@ size_t Sampler::Truncate(const SamplingParams& params, float largest, double tot
 }
 
 void Sampler::FillLogprobs(absl::Span<const float> logits, int32_t top_count, SampledToken* sampled) {
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  const double log_total = largest + std::log(SumOfExponentials(logits, largest, /*temperature=*/1.0));
+  const float largest = logits[ArgMax(logits)];
+  weights_.Assign(logits, largest, /*temperature=*/1.0);
+  const double log_total = largest + std::log(weights_.total());
   const auto logprob = [&](int32_t token) { return static_cast<float>(logits[token] - log_total); };
   sampled->logprobs.logprob = logprob(Value(sampled->token));
   if (top_count == 0) return;

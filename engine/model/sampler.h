@@ -10,6 +10,7 @@
 #include "engine/core/ids.h"
 #include "engine/core/model_runner.h"
 #include "engine/core/sampling_params.h"
+#include "engine/model/logit_weights.h"
 
 namespace fermata {
 
@@ -19,6 +20,9 @@ struct SamplingContext {
   int32_t prompt_token_count = 0;
   absl::Span<const TokenRange> appended = {};  // what of the rest is no output
 };
+
+// Sets `tokens` to the output tokens of `context`, sorted, each as often as it came.
+void SortOutput(const SamplingContext& context, std::vector<int32_t>* tokens);
 
 // A pure function but for the memory it keeps. Order of what is done to the logits: bias, repetition penalty (Keskar et
 // al., "CTRL", 2019), frequency and presence penalties; then greedy, or temperature, top-k, top-p (Holtzman et al.,
@@ -37,14 +41,12 @@ class Sampler {
     int32_t token;
   };
 
-  // Fills seen_ with the output tokens, sorted.
-  void SortOutput(const SamplingContext& context);
-
   // Copies the logits to adjusted_ and applies bias and penalties.
   void Adjust(absl::Span<const float> logits, const SamplingParams& params, const SamplingContext& context);
   void Penalise(const SamplingParams& params, const SamplingContext& context);
 
-  int32_t SampleRandomly(absl::Span<const float> logits, const SamplingParams& params, uint64_t position);
+  int32_t SampleRandomly(absl::Span<const float> logits, float largest, const SamplingParams& params,
+                         uint64_t position);
 
   // Sorts so many of candidates_ to the front as top-k, top-p and min-p leave, most likely first; returns how many.
   size_t Truncate(const SamplingParams& params, float largest, double total);
@@ -57,6 +59,7 @@ class Sampler {
   // Kept for their memory.
   std::vector<float> adjusted_;
   std::vector<Candidate> candidates_;
+  LogitWeights weights_;
   std::vector<int32_t> seen_;
 };
 

@@ -1,10 +1,20 @@
 #include "engine/model/transformer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "glog/logging.h"
 
 namespace fermata {
+namespace {
+
+// Above, a step is so long that asking for it takes no time beside it.
+constexpr int32_t kMaxRecordedRows = 512;
+
+// From one count of rows that is kept to the next: rows that nobody needs cost little then.
+int32_t RowsToNextRecorded(int32_t rows) { return rows < 16 ? rows : rows < 128 ? 16 : rows < 256 ? 32 : 64; }
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const LlamaConfig& config, const LlamaWeights& weights,
                                                                  kernels::Backend& backend, int32_t max_rows,
@@ -60,7 +70,21 @@ absl::Status Transformer::Tune() {
   if (status.ok()) status = backend_.TuneMatMul(up, *normed_, max_rows_);
   if (status.ok()) status = backend_.TuneMatMul(down, *gate_, max_rows_);
   if (!status.ok()) return status;
-  return backend_.TuneMatMul({{{&weights_.output(), logits_.get()}}}, *normed_, max_outputs_);
+  status = backend_.TuneMatMul({{{&weights_.output(), logits_.get()}}}, *normed_, max_outputs_);
+  if (status.ok()) status = Record();
+  return status;
+}
+
+absl::Status Transformer::Record() {
+  const int32_t most = std::min({max_rows_, max_outputs_, kMaxRecordedRows});
+  for (int32_t rows = 1; rows <= most;
+       rows = rows == most ? most + 1 : std::min(rows + RowsToNextRecorded(rows), most)) {
+    const std::vector<int32_t> tokens(static_cast<size_t>(rows), 0);
+    const absl::Status status = backend_.Record(rows, [&] { Ask(tokens, tokens); });
+    if (absl::IsUnimplemented(status)) return absl::OkStatus();
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<absl::Span<const float>> Transformer::Forward(absl::Span<const int32_t> tokens,
@@ -74,10 +98,44 @@ absl::StatusOr<absl::Span<const float>> Transformer::Forward(absl::Span<const in
 absl::StatusOr<Transformer::Outputs> Transformer::Forward(absl::Span<const int32_t> tokens,
                                                           absl::Span<const kernels::Segment> segments,
                                                           absl::Span<const int32_t> output_rows,
-                                                          absl::Span<const kernels::Backend::Draw> draws) {
+                                                          absl::Span<const kernels::Backend::Draw> draws,
+                                                          absl::Span<const kernels::Backend::Selection> selections,
+                                                          absl::Span<const kernels::Backend::LogitChange> changes) {
   CHECK(!tokens.empty());
+  if (!backend_.Replay(segments, tokens, output_rows)) {
+    backend_.BeginStep(segments);
+    Ask(tokens, output_rows);
+  }
+  if (output_rows.empty()) {
+    const absl::Status status = backend_.Synchronize();
+    if (!status.ok()) return status;
+    return Outputs();
+  }
+  const int32_t selected = static_cast<int32_t>(output_rows.size() - draws.size());
+  const int32_t copied = selected - static_cast<int32_t>(selections.size());
+  Outputs result;
+  if (copied > 0) {
+    const absl::StatusOr<absl::Span<const float>> logits =
+        backend_.ToHost(*logits_, int64_t{copied} * config_.vocabulary_size);
+    if (!logits.ok()) return logits.status();
+    result.logits = *logits;
+  }
+  if (!selections.empty()) {
+    const auto tokens_selected = backend_.SelectTokens(*logits_, copied, config_.vocabulary_size, selections, changes);
+    if (!tokens_selected.ok()) return tokens_selected.status();
+    result.selected = *tokens_selected;
+  }
+  if (!draws.empty()) {
+    const absl::StatusOr<absl::Span<const int32_t>> drawn =
+        backend_.DrawTokens(*logits_, selected, config_.vocabulary_size, draws);
+    if (!drawn.ok()) return drawn.status();
+    result.tokens = *drawn;
+  }
+  return result;
+}
+
+void Transformer::Ask(absl::Span<const int32_t> tokens, absl::Span<const int32_t> output_rows) {
   const int32_t rows = static_cast<int32_t>(tokens.size());
-  backend_.BeginStep(segments);
   backend_.Embed(*weights_.token_embedding, tokens, *hidden_);
   backend_.RmsNorm(*weights_.layers[0].attention_norm, config_.norm_epsilon, *hidden_, rows, *normed_);
   for (int32_t i = 0; i < config_.layer_count; ++i) {
@@ -90,31 +148,12 @@ absl::StatusOr<Transformer::Outputs> Transformer::Forward(absl::Span<const int32
                         *normed_);
   }
   backend_.Add(*delta_, int64_t{rows} * config_.embedding_size, *hidden_);
-  if (output_rows.empty()) {
-    const absl::Status status = backend_.Synchronize();
-    if (!status.ok()) return status;
-    return Outputs();
-  }
+  if (output_rows.empty()) return;
   // Only the rows that are sampled go through the output matrix, the largest of all.
   const int32_t outputs = static_cast<int32_t>(output_rows.size());
   backend_.GatherRows(*hidden_, output_rows, config_.embedding_size, *delta_);
   backend_.RmsNorm(*weights_.output_norm, config_.norm_epsilon, *delta_, outputs, *normed_);
   backend_.MatMul({{&weights_.output(), logits_.get()}}, *normed_, outputs);
-  const int32_t copied = outputs - static_cast<int32_t>(draws.size());
-  Outputs result;
-  if (copied > 0) {
-    const absl::StatusOr<absl::Span<const float>> logits =
-        backend_.ToHost(*logits_, int64_t{copied} * config_.vocabulary_size);
-    if (!logits.ok()) return logits.status();
-    result.logits = *logits;
-  }
-  if (!draws.empty()) {
-    const absl::StatusOr<absl::Span<const int32_t>> drawn =
-        backend_.DrawTokens(*logits_, copied, config_.vocabulary_size, draws);
-    if (!drawn.ok()) return drawn.status();
-    result.tokens = *drawn;
-  }
-  return result;
 }
 
 std::vector<kernels::Backend::Product> Transformer::AttentionInputs(const LlamaLayer& layer) const {
@@ -151,8 +190,8 @@ void Transformer::AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t
 }
 
 void Transformer::FeedForwardBlock(const LlamaLayer& layer, int32_t rows) {
-  backend_.MatMul(FeedForwardInputs(layer), *normed_, rows);
-  backend_.SwiGlu(*up_, rows, config_.feed_forward_size, *gate_);
+  const std::vector<kernels::Backend::Product> inputs = FeedForwardInputs(layer);
+  backend_.GatedMatMul(inputs[0], inputs[1], *normed_, rows);
   backend_.MatMul(FeedForwardOutput(layer), *gate_, rows);
 }
 

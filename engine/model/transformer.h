@@ -27,22 +27,25 @@ class Transformer {
 
   kernels::Backend& backend() { return backend_; }
 
-  // Has the back end choose how the products are computed, by measuring: before the first step.
+  // Has the back end choose how the products are computed, by measuring, and keep steps of decode, if it does: before
+  // the first step, after AllocateKv().
   absl::Status Tune();
 
   // What a step gives of its rows that are sampled, in the order of `output_rows`, in memory of the host: valid until
   // the next call.
   struct Outputs {
-    absl::Span<const float> logits;    // [rows][vocabulary] of the first ones
-    absl::Span<const int32_t> tokens;  // drawn from the others; -1: its logits are no numbers
+    absl::Span<const float> logits;                              // [rows][vocabulary] of the first ones
+    absl::Span<const kernels::Backend::SelectedToken> selected;  // from those after them
+    absl::Span<const int32_t> tokens;                            // drawn from the last; -1: its logits are no numbers
   };
 
   // Computes one token for each row, and writes its keys and values into the cache. `segments` cover `tokens` in order.
-  // The last draws.size() of `output_rows` are drawn from by the back end, REQUIRES: it DrawsTokens(); logits are
-  // copied of those before.
+  // The last draws.size() of `output_rows` are drawn from by the back end, REQUIRES: it DrawsTokens(). From as many as
+  // there are `selections` before these it selects, with their `changes`; logits are copied of those before.
   absl::StatusOr<Outputs> Forward(absl::Span<const int32_t> tokens, absl::Span<const kernels::Segment> segments,
-                                  absl::Span<const int32_t> output_rows,
-                                  absl::Span<const kernels::Backend::Draw> draws);
+                                  absl::Span<const int32_t> output_rows, absl::Span<const kernels::Backend::Draw> draws,
+                                  absl::Span<const kernels::Backend::Selection> selections = {},
+                                  absl::Span<const kernels::Backend::LogitChange> changes = {});
 
   // The logits of all rows listed.
   absl::StatusOr<absl::Span<const float>> Forward(absl::Span<const int32_t> tokens,
@@ -61,6 +64,12 @@ class Transformer {
   std::vector<kernels::Backend::Product> AttentionOutput(const LlamaLayer& layer) const;
   std::vector<kernels::Backend::Product> FeedForwardInputs(const LlamaLayer& layer) const;
   std::vector<kernels::Backend::Product> FeedForwardOutput(const LlamaLayer& layer) const;
+
+  // Asks for all of a step, from tokens to logits; no logits if there are no `output_rows`.
+  void Ask(absl::Span<const int32_t> tokens, absl::Span<const int32_t> output_rows);
+
+  // Has the back end keep steps of decode of a few counts of rows.
+  absl::Status Record();
 
   // From normed_ to delta_, both.
   void AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t rows);

@@ -34,8 +34,12 @@ class TransformerRunner : public ModelRunner {
   absl::Status CopyKvFromHost(absl::Span<const KvCopy> copies) override;
 
  private:
-  // Whether the back end draws its token; else the sampler does, from a copy of its logits.
-  bool DrawnByBackend(const BatchSlice& slice) const;
+  // Who chooses a slice's token: the back end, if nothing but a temperature is asked for; the back end with more to
+  // look at; or the sampler, from a copy of the logits.
+  enum class Chooser { kDraw, kSelect, kSampler };
+
+  // Appends what the back end is to be told, if it is the one.
+  Chooser Choose(const BatchSlice& slice);
 
   // Fills the vectors below from `batch`.
   void LayOut(const Batch& batch);
@@ -51,9 +55,13 @@ class TransformerRunner : public ModelRunner {
   std::vector<int32_t> tokens_;
   std::vector<kernels::Segment> segments_;
   std::vector<int32_t> blocks_;       // of all segments, one after the other
-  std::vector<int32_t> output_rows_;  // of slices whose logits are copied, then of those that are drawn
+  std::vector<int32_t> output_rows_;  // of slices whose logits are copied, are selected from, and are drawn from
+  std::vector<int32_t> selected_rows_;
   std::vector<int32_t> drawn_rows_;
+  std::vector<Chooser> choosers_;  // of each slice that is sampled
   std::vector<kernels::Backend::Draw> draws_;
+  std::vector<kernels::Backend::Selection> selections_;
+  std::vector<kernels::Backend::LogitChange> changes_;
 };
 
 }  // namespace fermata

@@ -92,8 +92,11 @@ void EngineRuntime::Loop() {
     // Read before the queue is, so that AbortAll is taken before the loop ends.
     const bool stopping = stopping_;
     RunBoundary();
+    const Batch* batch = stopping ? nullptr : engine_.Prepare(clock_.Now());
+    // Once a turn, with the last step's report, and as late as may be: whoever is woken wants a core, and wakes others.
+    publisher_.Flush();
     if (stopping) return;
-    if (const Batch* batch = engine_.Prepare(clock_.Now())) {
+    if (batch != nullptr) {
       RunStep(*batch);
     } else {
       queue_.Wait(engine_.NextTimer() - clock_.Now());

@@ -85,6 +85,8 @@ class EngineRuntime {
   absl::Status Send(Command command, Ticket ticket);
   void Loop();
   void RunBoundary();
+
+  // To the mover, and to the publisher, which publishes it right before the next step.
   void Hand(Report report, absl::Time now, absl::Duration step_duration);
   void RunStep(const Batch& batch);
 

@@ -113,13 +113,15 @@ absl::Status KvMover::WriteFile(const KvMove& move) {
     if (!status.ok()) return status;
     const int64_t count = static_cast<int64_t>(bytes.size()) / block_bytes_;
     std::vector<KvCopy> copies;
-    for (int64_t i = 0; i < count; ++i) {
-      const BlockId block = move.source[first + i];
-      std::byte* const to = bytes.data() + i * block_bytes_;
-      if (move.from == KvTier::kHost) {
-        std::memcpy(to, HostBlock(block), block_bytes_);
+    const int64_t on_device = static_cast<int64_t>(move.device_source.size());
+    for (int64_t i = first; i < first + count; ++i) {
+      std::byte* const to = bytes.data() + (i - first) * block_bytes_;
+      if (i < on_device) {
+        copies.push_back({move.device_source[i], to});
+      } else if (move.from == KvTier::kHost) {
+        std::memcpy(to, HostBlock(move.source[i - on_device]), block_bytes_);
       } else {
-        copies.push_back({block, to});
+        copies.push_back({move.source[i], to});
       }
     }
     return copies.empty() ? absl::OkStatus() : runner_.CopyKvToHost(copies);

@@ -1,9 +1,11 @@
 #include "engine/runtime/publisher.h"
 
+#include <iterator>
 #include <string>
 #include <utility>
 #include <variant>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
@@ -13,7 +15,7 @@ namespace {
 // Says why: the cause, and for a pause what its caller gave as the reason.
 std::string ReasonOf(const StateChanged& change) {
   std::string reason(Name(change.cause).data(), Name(change.cause).size());
-  if (change.info.has_value() && !change.info->pause.reason.empty()) {
+  if (change.info != nullptr && !change.info->pause.reason.empty()) {
     absl::StrAppend(&reason, ": ", change.info->pause.reason);
   }
   return reason;
@@ -44,12 +46,18 @@ bool Publisher::Forget(Ticket ticket) {
 }
 
 void Publisher::Push(Report report, absl::Time now, absl::Duration step_duration) {
+  pushed_.push_back({std::move(report), now, step_duration});
+}
+
+void Publisher::Flush() {
+  if (pushed_.empty()) return;
   {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return pending_.size() < kMaxPending; });
-    pending_.push_back({std::move(report), now, step_duration});
+    std::move(pushed_.begin(), pushed_.end(), std::back_inserter(pending_));
   }
   changed_.notify_all();
+  pushed_.clear();
 }
 
 void Publisher::Stop() {
@@ -83,30 +91,33 @@ void Publisher::Loop() {
       taken.swap(pending_);
     }
     changed_.notify_all();
+    // Acknowledgements wait for no reader: all of them go first. And a reader is woken once, not once a report.
     for (Pending& pending : taken) Publish(std::move(pending));
+    Wake();
   }
 }
 
 void Publisher::Publish(Pending pending) {
   // While nothing has been moved out of it.
   if (observer_ != nullptr) observer_->OnReport(pending.report, pending.now, pending.step_duration);
-  int64_t output_tokens = 0;
+  const int64_t output_tokens = absl::c_count_if(
+      pending.report.events, [](const Event& event) { return std::holds_alternative<TokenSampled>(event); });
   WatchedBatch batch = {pending.report.revision, pending.report.step, pending.step_duration, {}};
-  for (Event& event : pending.report.events) {
-    if (std::holds_alternative<TokenSampled>(event)) ++output_tokens;
-    PublishEvent(event, pending.report.step, batch);
-  }
+  batch.events.reserve(pending.report.events.size() - output_tokens);
+  for (Event& event : pending.report.events) PublishEvent(event, pending.report.step, batch);
   if (pending.step_duration > absl::ZeroDuration()) {
     stats_.AddStep(pending.now, pending.step_duration, output_tokens);
   }
   // Before the replies: a snapshot is one, and its watcher goes on from here.
   if (!pending.report.events.empty()) event_log_.Append(std::move(batch));
-  // Acknowledgements wait for no reader: they go first.
   for (const Reply& reply : pending.report.replies) Answer(reply);
+  for (const GenerationKey key : pending.report.forgotten) known_.erase(key);
+}
+
+void Publisher::Wake() {
   for (const std::shared_ptr<TokenLog>& log : touched_) log->WakeReaders();
   touched_.clear();
   event_log_.WakeWatchers();
-  for (const GenerationKey key : pending.report.forgotten) known_.erase(key);
 }
 
 const Publisher::Known& Publisher::Find(GenerationKey key) const {
@@ -115,15 +126,13 @@ const Publisher::Known& Publisher::Find(GenerationKey key) const {
   return it->second;
 }
 
-TokenLog* Publisher::Touch(GenerationKey key) {
-  const Known& known = Find(key);
+void Publisher::Touch(const Known& known, bool reader_waits) {
   // Several events of one generation in a row wake its readers once.
-  if (touched_.empty() || touched_.back() != known.log) touched_.push_back(known.log);
-  return known.log.get();
+  if (reader_waits && (touched_.empty() || touched_.back() != known.log)) touched_.push_back(known.log);
 }
 
 void Publisher::PublishEvent(Event& event, int64_t step, WatchedBatch& batch) {
-  if (auto* change = std::get_if<StateChanged>(&event)) {
+  if (const auto* change = std::get_if<StateChanged>(&event)) {
     const WatchedStateChange watched = {change->from, change->to, change->cause};
     PublishStateChange(*change, step);
     batch.events.push_back({Find(change->key).identity, watched});
@@ -134,29 +143,31 @@ void Publisher::PublishEvent(Event& event, int64_t step, WatchedBatch& batch) {
   } else if (const auto* priority = std::get_if<PriorityChanged>(&event)) {
     batch.events.push_back({Find(priority->key).identity, *priority});
   } else if (auto* sampled = std::get_if<TokenSampled>(&event)) {
-    Touch(sampled->key)->AppendToken(sampled->token, sampled->text, step, std::move(sampled->logprobs));
+    const Known& known = Find(sampled->key);
+    Touch(known, known.log->AppendToken(sampled->token, sampled->text, step, std::move(sampled->logprobs)));
   } else if (auto* released = std::get_if<TextReleased>(&event)) {
-    Touch(released->key)->AppendText(released->text);
+    const Known& known = Find(released->key);
+    Touch(known, known.log->AppendText(released->text));
   }
 }
 
-void Publisher::PublishStateChange(StateChanged& change, int64_t step) {
+void Publisher::PublishStateChange(const StateChanged& change, int64_t step) {
   const bool created = change.from == GenerationState::kNone;
   if (created) {
-    CHECK(change.info.has_value());
+    CHECK(change.info != nullptr);
     known_[change.key] = {std::make_shared<TokenLog>(),
                           std::make_shared<const WatchedIdentity>(WatchedIdentity{
                               change.info->id.value(), change.info->tenant, change.info->traffic_class})};
   }
-  TokenLog* log = Touch(change.key);
+  const Known& known = Find(change.key);
   if (change.to == GenerationState::kFinished) {
-    CHECK(change.info.has_value());
-    log->AppendFinish(*std::move(change.info));
+    CHECK(change.info != nullptr);
+    Touch(known, known.log->AppendFinish(*change.info));
     return;
   }
   // How it began is in `accepted`, and its first step shows itself by its tokens.
   const bool first_run = change.from == GenerationState::kQueued && change.to == GenerationState::kRunning;
-  log->AppendState({change.to, step, ReasonOf(change)}, /*announced=*/!created && !first_run);
+  Touch(known, known.log->AppendState({change.to, step, ReasonOf(change)}, /*announced=*/!created && !first_run));
 }
 
 void Publisher::Answer(const Reply& reply) {

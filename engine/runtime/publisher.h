@@ -44,9 +44,13 @@ class Publisher {
   // The command was not sent after all. False: it is too late, Stop() has called the callback or will. Any thread.
   bool Forget(Ticket ticket);
 
-  // Hands over a report of the engine, made at `now`; `step_duration` of the step that it is about, zero for a
-  // boundary. Waits while kMaxPending reports are pending. The engine's thread.
+  // Takes in a report of the engine, made at `now`; `step_duration` of the step that it is about, zero for a boundary.
+  // It is published after the next Flush(). The engine's thread.
   void Push(Report report, absl::Time now, absl::Duration step_duration);
+
+  // Hands over what has been pushed, and wakes the publisher once for all of it. Waits while kMaxPending reports are
+  // pending. The engine's thread, which flushes whatever it has pushed before it ends.
+  void Flush();
 
   // What happened, for those who watch. Any thread.
   EventLog& event_log() { return event_log_; }
@@ -64,11 +68,16 @@ class Publisher {
   };
 
   void Loop();
+
+  // Appends what has happened and answers the replies.
   void Publish(Pending pending);
+
+  // Calls all who wait for what has been appended.
+  void Wake();
 
   // Both append to logs and remember in touched_ whom to wake.
   void PublishEvent(Event& event, int64_t step, WatchedBatch& batch);
-  void PublishStateChange(StateChanged& change, int64_t step);
+  void PublishStateChange(const StateChanged& change, int64_t step);
 
   void Answer(const Reply& reply);
 
@@ -78,11 +87,14 @@ class Publisher {
     std::shared_ptr<const WatchedIdentity> identity;
   };
   const Known& Find(GenerationKey key) const;
-  TokenLog* Touch(GenerationKey key);
+
+  // Remembers the log of what has been appended to, if a reader waits.
+  void Touch(const Known& known, bool reader_waits);
 
   EngineStats& stats_;
   ReportObserver* const observer_;
   EventLog event_log_;
+  std::vector<Pending> pushed_;  // not flushed; the engine's thread alone
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -6,34 +6,39 @@
 
 namespace fermata {
 
-void TokenLog::AppendToken(TokenId token, absl::string_view text, int64_t step, std::optional<TokenLogprobs> logprobs) {
+bool TokenLog::AppendToken(TokenId token, absl::string_view text, int64_t step, std::optional<TokenLogprobs> logprobs) {
   const std::lock_guard<std::mutex> lock(mutex_);
   tokens_.push_back(token);
   text_.append(text.data(), text.size());
   text_ends_.push_back(text_.size());
   steps_.push_back(step);
-  if (!logprobs.has_value()) return;
-  // Those of tokens from before a restart are not known.
-  logprobs_.resize(tokens_.size() - 1, {.logprob = std::numeric_limits<float>::quiet_NaN(), .top = {}});
-  logprobs_.push_back(*std::move(logprobs));
+  if (logprobs.has_value()) {
+    // Those of tokens from before a restart are not known.
+    logprobs_.resize(tokens_.size() - 1, {.logprob = std::numeric_limits<float>::quiet_NaN(), .top = {}});
+    logprobs_.push_back(*std::move(logprobs));
+  }
+  return !waiting_.empty();
 }
 
-void TokenLog::AppendText(absl::string_view text) {
+bool TokenLog::AppendText(absl::string_view text) {
   const std::lock_guard<std::mutex> lock(mutex_);
   text_.append(text.data(), text.size());
+  return !waiting_.empty();
 }
 
-void TokenLog::AppendState(LogNotice change, bool announced) {
+bool TokenLog::AppendState(LogNotice change, bool announced) {
   const std::lock_guard<std::mutex> lock(mutex_);
   present_ = change;
-  if (!announced) return;
+  if (!announced) return false;
   notices_.push_back({std::move(change), static_cast<int64_t>(tokens_.size())});
-  if (notices_.size() <= kMaxNotices) return;
-  notices_.pop_front();
-  ++first_notice_;
+  if (notices_.size() > kMaxNotices) {
+    notices_.pop_front();
+    ++first_notice_;
+  }
+  return !waiting_.empty();
 }
 
-void TokenLog::AppendFinish(GenerationInfo info) {
+bool TokenLog::AppendFinish(GenerationInfo info) {
   const std::lock_guard<std::mutex> lock(mutex_);
   present_ = {info.state, info.step, ""};
   finish_ = LogFinish{std::move(info)};
@@ -43,6 +48,7 @@ void TokenLog::AppendFinish(GenerationInfo info) {
   steps_.shrink_to_fit();
   logprobs_.shrink_to_fit();
   text_.shrink_to_fit();
+  return !waiting_.empty();
 }
 
 void TokenLog::Close() {

@@ -69,14 +69,14 @@ class TokenLog {
   // Of so many notices the last are kept: a reader that is further behind misses the older ones, never a token.
   static constexpr size_t kMaxNotices = 64;
 
-  // For the publisher.
+  // For the publisher. Each append says whether a reader waits for what it brought: then WakeReaders() is to follow.
 
-  void AppendToken(TokenId token, absl::string_view text, int64_t step, std::optional<TokenLogprobs> logprobs);
-  void AppendText(absl::string_view text);
+  bool AppendToken(TokenId token, absl::string_view text, int64_t step, std::optional<TokenLogprobs> logprobs);
+  bool AppendText(absl::string_view text);
 
   // `change` is the present state from now on. `announced`: readers get it as a notice, after the tokens so far.
-  void AppendState(LogNotice change, bool announced);
-  void AppendFinish(GenerationInfo info);
+  bool AppendState(LogNotice change, bool announced);
+  bool AppendFinish(GenerationInfo info);
 
   // Nothing comes any more. After a finish: no change.
   void Close();

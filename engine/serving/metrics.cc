@@ -56,7 +56,7 @@ void Metrics::On(const StateChanged& change, absl::Time now) {
   if (change.from == State::kPaused) paused_.Observe(seconds);
   it->second.state_time = now;
   if (change.to != State::kFinished) return;
-  if (change.info.has_value()) {
+  if (change.info != nullptr) {
     const absl::string_view reason = Name(change.info->finish_reason);
     finished_.Add({{"reason", std::string(reason.data(), reason.size())}}).Increment();
   }

@@ -295,6 +295,7 @@ void CpuBackend::Store(const Place& place, int32_t layer, const float* key, cons
 
 void CpuBackend::BeginStep(absl::Span<const Segment> segments) {
   segments_ = segments;
+  if (segments.empty()) return;
   const int32_t rows = segments.back().first_row + segments.back().row_count;
   places_.resize(rows);
   std::vector<int32_t> positions(rows);

@@ -61,6 +61,12 @@ void AddPrefill(const KvSegment& segment, int32_t tokens, AttentionPlan* plan) {
 
 }  // namespace
 
+int32_t MaxDecodeItems(int32_t segments, int32_t kv_head_count, const AttentionLimits& limits) {
+  if (limits.whole) return segments;
+  // Pieces are as long as they must be for the device to be full pieces_per_place times, but for each segment's last.
+  return segments + limits.resident_blocks * limits.pieces_per_place / kv_head_count + 1;
+}
+
 void PlanAttention(const std::vector<KvSegment>& segments, int32_t group, int32_t kv_head_count,
                    const AttentionLimits& limits, AttentionPlan* plan) {
   plan->decode.clear();
@@ -69,7 +75,7 @@ void PlanAttention(const std::vector<KvSegment>& segments, int32_t group, int32_
   const int64_t tiles_per_piece = TilesPerPiece(segments, group, kv_head_count, limits);
   for (const KvSegment& segment : segments) {
     if (IsDecode(segment, group, limits)) {
-      AddDecode(segment, tiles_per_piece, limits.tile, plan);
+      if (!limits.leave_decode) AddDecode(segment, tiles_per_piece, limits.tile, plan);
     } else {
       AddPrefill(segment, limits.prefill_queries / group, plan);
     }

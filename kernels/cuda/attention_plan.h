@@ -18,6 +18,7 @@ struct AttentionLimits {
   int32_t resident_blocks = 1;    // blocks of threads that are on the device together
   bool whole = false;             // decode items are not cut
   int32_t pieces_per_place = 1;   // of the decode items
+  bool leave_decode = false;      // segments of few queries are left out: PlanDecode() shares them out
 };
 
 struct AttentionPlan {
@@ -31,6 +32,9 @@ struct AttentionPlan {
 // one query range, and the pieces over it cover all positions that it attends to, once.
 void PlanAttention(const std::vector<KvSegment>& segments, int32_t group, int32_t kv_head_count,
                    const AttentionLimits& limits, AttentionPlan* plan);
+
+// More decode items than `segments` of one row each ever have.
+int32_t MaxDecodeItems(int32_t segments, int32_t kv_head_count, const AttentionLimits& limits);
 
 }  // namespace fermata::kernels::cuda
 

@@ -16,6 +16,7 @@
 #include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/rope_and_store.h"
 #include "kernels/cuda/row_kernels.h"
+#include "kernels/cuda/select_tokens.h"
 #include "kernels/cuda/small_product.h"
 #include "kernels/cuda/weight_upload.h"
 
@@ -27,6 +28,10 @@ using cuda::CudaMemory;
 using cuda::CudaStatus;
 using cuda::CudaWeights;
 using cuda::MemoryKind;
+
+// Of one SelectTokens().
+constexpr int32_t kMaxLogitChanges = 1 << 16;
+constexpr int32_t kMaxSelections = 4096;
 
 const uint16_t* Data(const Buffer& buffer) { return static_cast<const uint16_t*>(CudaBuffer::From(buffer).data()); }
 uint16_t* Data(Buffer& buffer) { return static_cast<uint16_t*>(CudaBuffer::From(buffer).data()); }
@@ -41,7 +46,16 @@ absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const cuda::Dev
   auto device = std::make_unique<cuda::DeviceState>(options);
   const absl::Status status = device->Start();
   if (!status.ok()) return status;
-  return std::unique_ptr<CudaBackend>(new CudaBackend(std::move(device)));
+  std::unique_ptr<CudaBackend> backend(new CudaBackend(std::move(device)));
+  absl::StatusOr<CudaMemory> olds =
+      CudaMemory::Allocate(MemoryKind::kDevice, kMaxLogitChanges * int64_t{sizeof(float)});
+  if (!olds.ok()) return olds.status();
+  absl::StatusOr<CudaMemory> selected =
+      CudaMemory::Allocate(MemoryKind::kPinnedHost, kMaxSelections * int64_t{sizeof(SelectedToken)});
+  if (!selected.ok()) return selected.status();
+  backend->changed_logits_ = *std::move(olds);
+  backend->selected_ = *std::move(selected);
+  return backend;
 }
 
 bool CudaBackend::batch_invariant() const { return device_->options.batch_invariant; }
@@ -132,11 +146,16 @@ absl::Status CudaBackend::CopyKvFromHost(absl::Span<const KvBlockCopy> copies) {
   return device_->transfer->FromHost(copies, kv_block_bytes(), device_->kv.as<std::byte>());
 }
 
-void CudaBackend::BeginStep(absl::Span<const Segment> segments) { device_->BeginStep(segments); }
+void CudaBackend::BeginStep(absl::Span<const Segment> segments) {
+  Ready();
+  device_->BeginStep(segments);
+}
 
 void CudaBackend::Embed(const Weights& table, absl::Span<const int32_t> tokens, Buffer& output) {
   cuda::DeviceState& device = *device_;
-  const int32_t* indices = device.Put(tokens.data(), tokens.size());
+  if (!Ready()) return;
+  const int32_t* indices =
+      device.recording != nullptr ? device.recording->tokens() : device.Put(tokens.data(), tokens.size());
   if (!device.status.ok()) return;
   device.Check(cuda::GatherRows(CudaWeights::Matrix(table), indices, static_cast<int64_t>(tokens.size()),
                                 static_cast<int32_t>(table.columns()), Data(output), device.stream),
@@ -145,7 +164,9 @@ void CudaBackend::Embed(const Weights& table, absl::Span<const int32_t> tokens, 
 
 void CudaBackend::GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) {
   cuda::DeviceState& device = *device_;
-  const int32_t* places = device.Put(indices.data(), indices.size());
+  if (!Ready()) return;
+  const int32_t* places =
+      device.recording != nullptr ? device.recording->outputs() : device.Put(indices.data(), indices.size());
   if (!device.status.ok()) return;
   device.Check(
       cuda::GatherRows(Data(x), places, static_cast<int64_t>(indices.size()), size, Data(output), device.stream),
@@ -153,7 +174,7 @@ void CudaBackend::GatherRows(const Buffer& x, absl::Span<const int32_t> indices,
 }
 
 void CudaBackend::RmsNorm(const Weights& weight, float epsilon, const Buffer& x, int32_t rows, Buffer& output) {
-  if (!device_->status.ok()) return;
+  if (!Ready()) return;
   const int64_t size = weight.columns();
   // Rows may be the heads of wider ones; then x is the output.
   const int64_t width = CudaBuffer::From(x).Width(size);
@@ -165,7 +186,7 @@ void CudaBackend::RmsNorm(const Weights& weight, float epsilon, const Buffer& x,
 
 void CudaBackend::AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
                              Buffer& output) {
-  if (!device_->status.ok()) return;
+  if (!Ready()) return;
   device_->Check(cuda::RmsNorm(Data(delta), CudaWeights::Vector(weight), epsilon, rows,
                                static_cast<int32_t>(weight.columns()), {}, Data(x), Data(output), device_->stream),
                  "RMS norm");
@@ -202,7 +223,7 @@ bool CudaBackend::IsSmall(const WholeProduct& product, int32_t rows) const {
 }
 
 void CudaBackend::MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) {
-  if (!device_->status.ok()) return;
+  if (!Ready()) return;
   std::vector<cuda::SmallProductMatrix> few;
   for (const WholeProduct& product : Unite(products, x)) {
     if (!IsSmall(product, rows)) {
@@ -219,6 +240,23 @@ void CudaBackend::MatMul(absl::Span<const Product> products, const Buffer& x, in
       "product of few rows");
 }
 
+void CudaBackend::GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows) {
+  if (!Ready()) return;
+  const std::vector<WholeProduct> products = Unite({gate, up}, x);
+  if (products.size() != 1 || !IsSmall(products[0], rows)) return Backend::GatedMatMul(gate, up, x, rows);
+  const WholeProduct& both = products[0];
+  const int32_t columns = both.shape.columns;
+  const int32_t size = both.shape.size / 2;
+  for (int32_t row = 0; row < rows; row += cuda::kSmallProductRows) {
+    const int32_t count = std::min(rows - row, cuda::kSmallProductRows);
+    uint16_t* output = static_cast<uint16_t*>(both.output) + row * both.shape.output_stride;
+    device_->Check(cuda::SmallGatedProduct({both.weights, size, output, nullptr, both.shape.output_stride},
+                                           Data(x) + row * both.shape.x_stride, both.shape.x_stride, count, columns,
+                                           device_->stream),
+                   "gated product of few rows");
+  }
+}
+
 absl::Status CudaBackend::TuneMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows) {
   const std::vector<WholeProduct> first = Unite(alike[0], x);
   for (size_t i = 0; i < first.size(); ++i) {
@@ -232,20 +270,44 @@ absl::Status CudaBackend::TuneMatMul(absl::Span<const std::vector<Product>> alik
 }
 
 void CudaBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) {
+  if (!Ready()) return;
+  const int64_t kv_size = int64_t{device_->kv_shape.kv_head_count} * device_->kv_shape.head_size;
+  // Here, so that attention, which begins early, is behind a kernel that waits for the tables.
+  device_->PlanStep(head_count, /*awaited=*/true);
+  pending_ = {layer,   head_count,
+              Data(q), CudaBuffer::From(q).Stride(int64_t{head_count} * device_->kv_shape.head_size),
+              Data(k), CudaBuffer::From(k).Stride(kv_size),
+              Data(v), CudaBuffer::From(v).Stride(kv_size)};
+  if (!device_->StoresInDecode(head_count)) Ready();
+}
+
+bool CudaBackend::Ready() {
   cuda::DeviceState& device = *device_;
-  if (!device.status.ok()) return;
-  const int64_t kv_size = int64_t{device.kv_shape.kv_head_count} * device.kv_shape.head_size;
-  const cuda::RopeStrides strides = {CudaBuffer::From(q).Stride(int64_t{head_count} * device.kv_shape.head_size),
-                                     CudaBuffer::From(k).Stride(kv_size), CudaBuffer::From(v).Stride(kv_size)};
-  device.Check(cuda::RopeAndStore(device.device_rows, static_cast<int32_t>(device.rows.size()), head_count,
-                                  device.frequencies.as<float>(), device.Layer(layer), strides, Data(q), Data(k),
-                                  Data(v), device.stream),
-               "rope");
+  const PendingRope rope = std::exchange(pending_, PendingRope());
+  if (rope.layer >= 0 && device.status.ok()) {
+    device.Check(
+        cuda::RopeAndStore(device.device_rows, device.row_count, rope.head_count, device.frequencies.as<float>(),
+                           device.Layer(rope.layer), {rope.q_stride, rope.k_stride, rope.v_stride}, rope.q, rope.k,
+                           rope.v, device.stream),
+        "rope");
+  }
+  return device.status.ok();
 }
 
 void CudaBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) {
   cuda::DeviceState& device = *device_;
-  device.PlanStep(head_count);
+  cuda::DecodeRope rope;
+  if (pending_.layer == layer && pending_.head_count == head_count && pending_.q == Data(q)) {
+    rope = {device.frequencies.as<float>(),
+            pending_.k,
+            pending_.v,
+            pending_.k_stride,
+            pending_.v_stride,
+            device.Layer(layer)};
+    pending_ = PendingRope();
+  }
+  if (!Ready()) return;
+  device.PlanStep(head_count, /*awaited=*/false);
   if (!device.status.ok()) return;
   cuda::AttentionInput input;
   input.blocks = device.device_blocks;
@@ -261,19 +323,27 @@ void CudaBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, 
   device.Check(device.UsesHopper() ? cuda::HopperAttention(input, device.kv_map, layer, device.stream)
                                    : cuda::PrefillAttention(input, device.stream),
                "attention of many");
-  input.items = device.decode_items;
-  input.item_count = static_cast<int32_t>(device.plan.decode.size());
-  device.Check(cuda::DecodeAttention(input, device.stream), "attention of few");
+  if (!device.SharesDecode(head_count)) {
+    input.items = device.decode_items;
+    input.item_count = device.decode_item_count;
+    device.Check(cuda::DecodeAttention(input, device.stream), "attention of few");
+  } else if (device.decode_shares != nullptr) {
+    device.Check(cuda::HopperDecode({device.decode_shares, device.decode_units, device.device_blocks, head_count,
+                                     input.q, input.q_stride, input.output, device.decode_partials.as<float>(),
+                                     device.decode_tickets.as<uint32_t>(), rope},
+                                    device.decode_map, layer, device.places(), device.stream),
+                 "attention of few, shared out");
+  }
 }
 
 void CudaBackend::SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) {
-  if (!device_->status.ok()) return;
+  if (!Ready()) return;
   device_->Check(cuda::SwiGlu(Data(up), rows, size, CudaBuffer::From(gate).Stride(size), Data(gate), device_->stream),
                  "SwiGLU");
 }
 
 void CudaBackend::AddBias(const Weights& bias, int32_t rows, Buffer& x) {
-  if (!device_->status.ok()) return;
+  if (!Ready()) return;
   const int32_t size = static_cast<int32_t>(bias.columns());
   device_->Check(
       cuda::AddBias(CudaWeights::Vector(bias), rows, size, CudaBuffer::From(x).Stride(size), Data(x), device_->stream),
@@ -281,7 +351,7 @@ void CudaBackend::AddBias(const Weights& bias, int32_t rows, Buffer& x) {
 }
 
 void CudaBackend::Add(const Buffer& y, int64_t count, Buffer& x) {
-  if (!device_->status.ok()) return;
+  if (!Ready()) return;
   device_->Check(cuda::Add(Data(y), count, Data(x), device_->stream), "addition");
 }
 
@@ -302,9 +372,35 @@ absl::StatusOr<absl::Span<const int32_t>> CudaBackend::DrawTokens(const Buffer& 
                                   device.stream),
                  "drawing tokens");
   }
+  if (device.watch != nullptr) device.watch->End();
   const absl::Status status = Synchronize();
   if (!status.ok()) return status;
   return absl::MakeConstSpan(tokens, draws.size());
+}
+
+int32_t CudaBackend::max_logit_changes() const { return kMaxLogitChanges; }
+
+absl::StatusOr<absl::Span<const Backend::SelectedToken>> CudaBackend::SelectTokens(
+    Buffer& logits, int32_t first_row, int32_t size, absl::Span<const Selection> selections,
+    absl::Span<const LogitChange> changes) {
+  if (selections.size() > kMaxSelections || changes.size() > kMaxLogitChanges) {
+    return absl::InvalidArgumentError(absl::StrCat(selections.size(), " tokens to select with ", changes.size(),
+                                                   " changes; at most ", kMaxSelections, " and ", kMaxLogitChanges));
+  }
+  cuda::DeviceState& device = *device_;
+  const Selection* device_selections = device.Put(selections.data(), selections.size());
+  const LogitChange* device_changes = device.Put(changes.data(), changes.size());
+  // The kernel writes to the host's memory itself: a copy would wait for those of KV that are on their way.
+  auto* selected = selected_.as<SelectedToken>();
+  if (device.status.ok()) {
+    float* first = static_cast<float*>(CudaBuffer::From(logits).data()) + int64_t{first_row} * size;
+    device.Check(cuda::SelectTokens(first, static_cast<int32_t>(selections.size()), size, device_selections,
+                                    device_changes, changed_logits_.as<float>(), selected, device.stream),
+                 "selecting tokens");
+  }
+  const absl::Status status = Synchronize();
+  if (!status.ok()) return status;
+  return absl::MakeConstSpan(selected, selections.size());
 }
 
 int64_t CudaBackend::free_memory_bytes() const { return cuda::FreeDeviceBytes(); }
@@ -318,13 +414,25 @@ absl::StatusOr<std::shared_ptr<std::byte>> CudaBackend::AllocateHost(int64_t byt
   return std::shared_ptr<std::byte>(owner, owner->as<std::byte>());
 }
 
+absl::Status CudaBackend::Record(int32_t rows, absl::FunctionRef<void()> ask) { return device_->Record(rows, ask); }
+
+bool CudaBackend::Replay(absl::Span<const Segment> segments, absl::Span<const int32_t> tokens,
+                         absl::Span<const int32_t> output_rows) {
+  Ready();
+  return device_->Replay(segments, tokens, output_rows);
+}
+
+double CudaBackend::LastStepSeconds() const { return device_->watch != nullptr ? device_->watch->Seconds() : -1; }
+
 absl::Status CudaBackend::Synchronize() {
+  Ready();
   device_->Check(cudaStreamSynchronize(device_->stream), "the step");
   return std::exchange(device_->status, absl::OkStatus());
 }
 
 absl::StatusOr<absl::Span<const float>> CudaBackend::ToHost(const Buffer& floats, int64_t count) {
   cuda::DeviceState& device = *device_;
+  Ready();
   float* host = device.host_result.as<float>();
   const size_t bytes = static_cast<size_t>(count) * sizeof(float);
   if (device.status.ok()) {
@@ -343,7 +451,7 @@ absl::StatusOr<std::unique_ptr<Buffer>> CudaBackend::AllocateBuffer(int64_t byte
 }
 
 absl::Status CudaBackend::Copy(const void* from, void* to, int64_t bytes) {
-  if (device_->status.ok()) {
+  if (Ready()) {
     device_->Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, device_->stream), "copy");
   }
   return Synchronize();

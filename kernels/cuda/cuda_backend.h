@@ -7,7 +7,9 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/device_state.h"
 #include "kernels/cuda/matrix_product.h"
 
@@ -48,14 +50,26 @@ class CudaBackend : public Backend {
   void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) override;
   void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) override;
   void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) override;
+  void GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows) override;
   void AddBias(const Weights& bias, int32_t rows, Buffer& x) override;
   void Add(const Buffer& y, int64_t count, Buffer& x) override;
   void GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) override;
   bool DrawsTokens() const override { return true; }
   absl::StatusOr<absl::Span<const int32_t>> DrawTokens(const Buffer& logits, int32_t first_row, int32_t size,
                                                        absl::Span<const Draw> draws) override;
+  int32_t max_logit_changes() const override;
+  absl::StatusOr<absl::Span<const SelectedToken>> SelectTokens(Buffer& logits, int32_t first_row, int32_t size,
+                                                               absl::Span<const Selection> selections,
+                                                               absl::Span<const LogitChange> changes) override;
+  absl::Status Record(int32_t rows, absl::FunctionRef<void()> ask) override;
+  bool Replay(absl::Span<const Segment> segments, absl::Span<const int32_t> tokens,
+              absl::Span<const int32_t> output_rows) override;
   absl::Status Synchronize() override;
   absl::StatusOr<absl::Span<const float>> ToHost(const Buffer& floats, int64_t count) override;
+
+  // On the device, of the last step that ended with DrawTokens(); below 0: unknown, or steps are not timed. REQUIRES:
+  // Synchronize() since.
+  double LastStepSeconds() const;
 
   // The elements of a buffer as float32, whichever they are, in memory of the host: for tests. Synchronizes.
   absl::Status Read(const Buffer& buffer, absl::Span<float> values);
@@ -73,6 +87,21 @@ class CudaBackend : public Backend {
 
   explicit CudaBackend(std::unique_ptr<cuda::DeviceState> device);
 
+  // RopeAndStore() as it was asked for, where Attention() may do it on the way.
+  struct PendingRope {
+    int32_t layer = -1;  // none
+    int32_t head_count = 0;
+    uint16_t* q = nullptr;
+    int64_t q_stride = 0;
+    const uint16_t* k = nullptr;
+    int64_t k_stride = 0;
+    const uint16_t* v = nullptr;
+    int64_t v_stride = 0;
+  };
+
+  // What every operation begins with: whether there was no error, and nothing is pending.
+  bool Ready();
+
   std::vector<WholeProduct> Unite(absl::Span<const Product> products, const Buffer& x) const;
 
   // Whether it is for SmallProducts().
@@ -84,6 +113,9 @@ class CudaBackend : public Backend {
   absl::Status Copy(const void* from, void* to, int64_t bytes);
 
   std::unique_ptr<cuda::DeviceState> device_;
+  cuda::CudaMemory changed_logits_;
+  cuda::CudaMemory selected_;  // pinned
+  PendingRope pending_;
 };
 
 }  // namespace fermata::kernels

@@ -21,6 +21,8 @@ constexpr int32_t kBlocksPerProcessor = 2;      // of decode attention
 DeviceState::~DeviceState() {
   if (stream == nullptr) return;
   cudaStreamSynchronize(stream);
+  recorded_.clear();
+  watch.reset();
   upload.reset();
   products.reset();
   cudaStreamDestroy(stream);
@@ -38,6 +40,7 @@ absl::Status DeviceState::Start() {
   if (error != cudaSuccess) return CudaStatus(error, "device 0");
   processors = properties.multiProcessorCount;
   upload = std::make_unique<WeightUpload>(stream);
+  if (options.time_steps) watch = std::make_unique<StepWatch>(stream);
   absl::StatusOr<std::unique_ptr<KvTransfer>> streams = KvTransfer::Create();
   if (!streams.ok()) return streams.status();
   transfer = *std::move(streams);
@@ -70,6 +73,8 @@ absl::Status DeviceState::AllocateKv(const KvShape& shape) {
   kv = *std::move(memory);
   kv_shape = shape;
   kv_map = MapKv(kv.as<void>(), kv_shape);
+  decode_map = MapKvForDecode(kv.as<void>(), kv_shape);
+  recorded_.clear();  // they have the place of the cache before
   return absl::OkStatus();
 }
 
@@ -78,9 +83,7 @@ KvLayer DeviceState::Layer(int32_t layer) const {
           kv_shape.kv_head_count, kv_shape.head_size};
 }
 
-void DeviceState::BeginStep(absl::Span<const Segment> step_segments) {
-  Check(cudaStreamSynchronize(stream), "the step before");
-  tables->Reset();
+void DeviceState::LayOut(absl::Span<const Segment> step_segments) {
   segments.clear();
   rows.clear();
   blocks.clear();
@@ -95,11 +98,60 @@ void DeviceState::BeginStep(absl::Span<const Segment> step_segments) {
       rows.push_back({position, segment.blocks[position / block_tokens]});
     }
   }
+  row_count = static_cast<int32_t>(rows.size());
+}
+
+void DeviceState::BeginStep(absl::Span<const Segment> step_segments) {
+  Check(cudaStreamSynchronize(stream), "the step before");
+  tables->Reset();
+  if (watch != nullptr) watch->Begin();
+  LayOut(step_segments);
   device_rows = Put(rows.data(), rows.size());
   device_blocks = Put(blocks.data(), blocks.size());
 }
 
-void DeviceState::PlanStep(int32_t head_count) {
+AttentionLimits DeviceState::Limits(int32_t head_count) const {
+  AttentionLimits limits;
+  limits.decode_queries = kDecodeQueries;
+  limits.prefill_queries = kPrefillQueries;
+  limits.tile = kAttentionTile;
+  limits.resident_blocks = processors * kBlocksPerProcessor;
+  limits.whole = options.batch_invariant;
+  limits.pieces_per_place = options.pieces_per_place;
+  limits.leave_decode = SharesDecode(head_count);
+  return limits;
+}
+
+void DeviceState::Plan(int32_t head_count) {
+  const int32_t group = head_count / kv_shape.kv_head_count;
+  PlanAttention(segments, group, kv_shape.kv_head_count, Limits(head_count), &plan);
+  decode_plan = DecodePlan();
+  if (!SharesDecode(head_count)) return;
+  PlanDecode(segments, group, kv_shape.kv_head_count, SharedLimits(), &decode_plan);
+  // Blocks of threads that have nothing to do find a share of nothing.
+  if (decode_plan.shares.empty()) return;
+  decode_plan.shares.resize(std::max(decode_plan.shares.size(), static_cast<size_t>(places())));
+}
+
+void DeviceState::GrowForAttention(int32_t head_count, int32_t items, int32_t shares) {
+  Grow(items * PartialFloats(head_count, Layer(0)) * int64_t{sizeof(float)}, &partials);
+  Grow(int64_t{items} * head_count * int64_t{sizeof(uint32_t)}, &tickets);
+  Grow(HopperDecodePartialFloats(shares) * int64_t{sizeof(float)}, &decode_partials);
+  Grow(int64_t{2} * shares * int64_t{sizeof(uint32_t)}, &decode_tickets);
+}
+
+void DeviceState::PlanStep(int32_t head_count, bool awaited) {
+  if (recording != nullptr) {
+    if (recording->head_count == head_count) return;
+    recording->head_count = head_count;
+    const StepLayout& layout = recording->layout();
+    GrowForAttention(head_count, layout.items, layout.shares);
+    decode_items = recording->items();
+    decode_item_count = layout.items;
+    decode_units = recording->units();
+    decode_shares = layout.shares > 0 ? recording->shares() : nullptr;
+    return;
+  }
   if (planned_head_count == head_count) return;
   planned_head_count = head_count;
   const int32_t group = head_count / kv_shape.kv_head_count;
@@ -108,17 +160,62 @@ void DeviceState::PlanStep(int32_t head_count) {
         absl::StrCat(group, " query heads to a KV head; on CUDA at most ", kPrefillQueries, " are served")));
     return;
   }
-  const AttentionLimits limits = {kDecodeQueries,
-                                  kPrefillQueries,
-                                  kAttentionTile,
-                                  processors * kBlocksPerProcessor,
-                                  /*whole=*/options.batch_invariant,
-                                  options.pieces_per_place};
-  PlanAttention(segments, group, kv_shape.kv_head_count, limits, &plan);
+  Plan(head_count);
   decode_items = Put(plan.decode.data(), plan.decode.size());
+  decode_item_count = static_cast<int32_t>(plan.decode.size());
   prefill_items = Put(plan.prefill.data(), plan.prefill.size());
-  Grow(plan.partial_count * PartialFloats(head_count, Layer(0)) * int64_t{sizeof(float)}, &partials);
-  Grow(plan.partial_count * head_count * int64_t{sizeof(uint32_t)}, &tickets);
+  decode_units = Put(decode_plan.units.data(), decode_plan.units.size());
+  decode_shares = Put(decode_plan.shares.data(), decode_plan.shares.size());
+  GrowForAttention(head_count, plan.partial_count, static_cast<int32_t>(decode_plan.shares.size()));
+  // Attention reads its tables before the kernel in front of it is done.
+  if (!awaited) Check(cudaStreamSynchronize(stream), "the tables of attention");
+}
+
+absl::Status DeviceState::Record(int32_t step_rows, absl::FunctionRef<void()> ask) {
+  if (!options.record_steps) return absl::UnimplementedError("steps are not recorded");
+  if (kv_shape.kv_head_count == 0) return absl::FailedPreconditionError("a step is recorded after AllocateKv()");
+  Check(cudaStreamSynchronize(stream), "the step before");
+  tables->Reset();
+  LayOut({});
+  plan = AttentionPlan();
+  row_count = step_rows;
+  // Which kind of attention it is, is known when it is asked for: there is room for both.
+  AttentionLimits limits = Limits(kv_shape.kv_head_count);
+  const StepLayout layout(step_rows, MaxDecodeItems(step_rows, kv_shape.kv_head_count, limits),
+                          decode_map.usable ? std::max(MaxDecodeShares(SharedLimits()), places()) : 0);
+  auto step = std::make_unique<RecordedStep>(layout, tables->device());
+  const absl::Span<const uint8_t> image = step->Fill({});
+  Put(image.data(), image.size());
+  recording = step.get();
+  device_rows = step->rows();
+  device_blocks = step->blocks();
+  // Once for all that is done the first time only: kernels are loaded, memory grows.
+  ask();
+  Check(cudaStreamSynchronize(stream), "the step to record");
+  if (status.ok()) Check(step->Capture(stream, ask));
+  Check(cudaStreamSynchronize(stream), "the recorded step");
+  recording = nullptr;
+  if (status.ok()) recorded_[step_rows] = std::move(step);
+  return std::exchange(status, absl::OkStatus());
+}
+
+bool DeviceState::Replay(absl::Span<const Segment> step_segments, absl::Span<const int32_t> tokens,
+                         absl::Span<const int32_t> output_rows) {
+  const auto found = recorded_.lower_bound(static_cast<int32_t>(tokens.size()));
+  if (found == recorded_.end() || step_segments.size() != tokens.size() || output_rows.size() != tokens.size()) {
+    return false;
+  }
+  Check(cudaStreamSynchronize(stream), "the step before");
+  tables->Reset();
+  if (watch != nullptr) watch->Begin();
+  LayOut(step_segments);
+  RecordedStep& step = *found->second;
+  Plan(step.head_count);
+  const absl::Span<const uint8_t> image =
+      step.Fill({tokens, output_rows, rows, plan.decode, decode_plan.units, decode_plan.shares, blocks});
+  Put(image.data(), image.size());
+  if (status.ok()) Check(step.Launch(stream), "a recorded step");
+  return true;
 }
 
 void DeviceState::Grow(int64_t bytes, CudaMemory* memory) {

@@ -15,7 +15,7 @@ constexpr int kHalf = 64;   // columns of a tile
 constexpr int kTile = 128;  // positions
 constexpr int kGroups = 2;  // warpgroups that compute, of 64 queries each
 constexpr int kComputing = kGroups * 128;
-constexpr int kThreads = kComputing + kWarpSize;  // and one warp that brings tiles
+constexpr int kThreads = kComputing + 128;  // and a warpgroup of which one warp brings tiles
 constexpr int kStages = 2;
 constexpr uint32_t kHalfBytes = kTile * kHalf * 2;
 constexpr uint32_t kTileBytes = 2 * kHalfBytes;
@@ -193,11 +193,11 @@ __device__ void Compute(const AttentionInput& input, const AttentionItem& item, 
                         uint8_t* shared) {
   const int lane = threadIdx.x % kWarpSize;
   const int32_t first_row = threadIdx.x / 128 * 64 + threadIdx.x / kWarpSize % 4 * 16 + lane / 4;
-  const Query upper = QueryAt(input, item, first_row);
-  const Query lower = QueryAt(input, item, first_row + 8);
-  const int32_t last[2] = {upper.position, lower.position};
+  const int32_t last[2] = {QueryAt(input, item, first_row).position, QueryAt(input, item, first_row + 8).position};
   const uint32_t queries = places.queries + threadIdx.x / 128 * (64 * 128);
   const int tiles = (item.end + kTile - 1) / kTile;
+  const int group = threadIdx.x / 128;
+  if (group == kGroups - 1) GiveTurn<kComputing>(0);
   GroupState state;
   float factor[2];
   AwaitBarrier(places.KeyFull(0), 0);
@@ -213,10 +213,13 @@ __device__ void Compute(const AttentionInput& input, const AttentionItem& item, 
     const int stage = n % kStages;
     const int before = (n - 1) % kStages;
     AwaitBarrier(places.KeyFull(stage), Turn(n));
+    AwaitBarrier(places.ValueFull(before), Turn(n - 1));
+    // One group's products while the other weighs its scores.
+    TakeTurn<kComputing>(group);
     BeginProducts();
     state.Score(queries, places.Key(stage));
-    AwaitBarrier(places.ValueFull(before), Turn(n - 1));
     state.AddValues(places.Value(before));
+    GiveTurn<kComputing>(kGroups - 1 - group);
     AwaitProducts<1>();
     Pin(state.scores);
     if (lane == 0) Arrive(places.KeyFree(stage));
@@ -241,7 +244,7 @@ __device__ void Compute(const AttentionInput& input, const AttentionItem& item, 
     state.sum[r] += __shfl_xor_sync(kAllLanes, state.sum[r], 1);
     state.sum[r] += __shfl_xor_sync(kAllLanes, state.sum[r], 2);
     if (first_row + 8 * r >= query_count) continue;
-    uint16_t* to = input.output + (r == 0 ? upper.offset : lower.offset) + lane % 4 * 2;
+    uint16_t* to = input.output + QueryAt(input, item, first_row + 8 * r).offset + lane % 4 * 2;
     const float inverse = 1.0f / state.sum[r];
 #pragma unroll
     for (int d = 0; d < kHead / 8; ++d) {
@@ -278,10 +281,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   const AttentionItem item = input.items[blockIdx.x];
   if (threadIdx.x < kComputing) LoadQueries(input, item, shared);
   __syncthreads();
+  // Those that compute take the registers that the others do not need.
   if (threadIdx.x < kComputing) {
+    TakeRegisters<240>();
     Compute(input, item, scale, places, shared);
   } else {
-    BringTiles(input, item, rows, &map, places);
+    GiveRegisters<24>();
+    if (threadIdx.x < kComputing + kWarpSize) BringTiles(input, item, rows, &map, places);
   }
 #endif
 }

@@ -25,10 +25,13 @@ struct KvSegment {
   int32_t first_block = 0;
 };
 
+// Of a row that nothing is stored of.
+inline constexpr int32_t kNoBlock = -1;
+
 // One row of a step.
 struct KvRow {
   int32_t position = 0;
-  int32_t block = 0;  // physical, of that position
+  int32_t block = 0;  // physical, of that position; or kNoBlock
 };
 
 // A piece of attention: some queries over some positions.

@@ -16,7 +16,9 @@ namespace fermata::kernels::cuda {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = 64 << 20;
-constexpr int kCandidates = 8;
+constexpr int kCandidates = 16;
+constexpr size_t kFinalists = 3;
+constexpr int kTuningRounds = 4;
 constexpr int kMeasuredProducts = 6;
 constexpr int32_t kCompanyRows = 200;
 
@@ -179,6 +181,11 @@ class MatrixProduct::Implementation {
     cublasLtMatmulAlgo_t algorithm = {};
   };
 
+  struct Candidate {
+    float milliseconds;
+    cublasLtMatmulAlgo_t algorithm;
+  };
+
   absl::Status Launch(Plan& plan, const uint16_t* weights, const uint16_t* x, int32_t rows, void* output) {
     Description& d = plan.description;
     d.SetRows(rows);
@@ -241,17 +248,21 @@ class MatrixProduct::Implementation {
     auto plan = std::make_unique<Plan>(shape, rows);
     auto advice = Advice(plan->description, kCandidates, "plans");
     if (!advice.ok()) return advice.status();
-    float best = kNever;
-    cublasLtMatmulAlgo_t chosen = (*advice)[0];
-    for (const cublasLtMatmulAlgo_t& algorithm : *advice) {
-      plan->algorithm = algorithm;
-      const absl::StatusOr<float> milliseconds = Measure(*plan, weights, x, rows, output);
-      if (!milliseconds.ok()) return milliseconds.status();
-      if (*milliseconds >= best) continue;
-      best = *milliseconds;
-      chosen = algorithm;
+    std::vector<Candidate> candidates;
+    for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, algorithm});
+    // The best of the first round are measured again, in turn: a device that becomes warm slows all of them down.
+    for (int round = 0; round < kTuningRounds; ++round) {
+      for (Candidate& candidate : candidates) {
+        plan->algorithm = candidate.algorithm;
+        const absl::StatusOr<float> milliseconds = Measure(*plan, weights, x, rows, output);
+        if (!milliseconds.ok()) return milliseconds.status();
+        candidate.milliseconds = round == 0 ? *milliseconds : candidate.milliseconds + *milliseconds;
+      }
+      std::stable_sort(candidates.begin(), candidates.end(),
+                       [](const Candidate& a, const Candidate& b) { return a.milliseconds < b.milliseconds; });
+      candidates.resize(std::min(candidates.size(), kFinalists));
     }
-    plan->algorithm = chosen;
+    plan->algorithm = candidates[0].algorithm;
     plans_[key] = std::move(plan);
     return absl::OkStatus();
   }

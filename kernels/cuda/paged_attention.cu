@@ -254,6 +254,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kWarps == kDecodeWarps ? 2 
   constexpr int kThreads = kWarps * kWarpSize;
   // Tables and what earlier steps have stored are there before the kernel in front is done.
   const AttentionItem item = input.items[blockIdx.x];
+  if (item.query_count == 0) {
+    AwaitPrevious();  // so that whoever waits for this kernel waits for those in front of it
+    return;
+  }
   const int warp = threadIdx.x / kWarpSize;
   const int lane = threadIdx.x % kWarpSize;
   const int32_t first_query = warp * kWarpQueries;

@@ -44,6 +44,8 @@ int64_t PartialFloats(int32_t head_count, const KvLayer& kv);
 // kDecodeQueries; it may be a piece: whichever block finishes one last puts all of them together. For Prefill: at most
 // kPrefillQueries, and all items are whole.
 //
+// An item without queries is nothing.
+//
 // For whole items, a row's result of both is the same, to the bit, and depends on nothing but its query and its
 // context.
 //

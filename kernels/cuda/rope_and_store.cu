@@ -7,39 +7,54 @@ namespace fermata::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kMaxPairs = 64;
 
-// The angle's sine and cosine are the accurate ones: positions go far beyond where the fast ones hold.
-__device__ uint32_t Rotate(uint32_t pair, int32_t position, float frequency) {
-  float sine, cosine;
-  sincosf(static_cast<float>(position) * frequency, &sine, &cosine);
-  const float x = LowFloat(pair);
-  const float y = HighFloat(pair);
-  return PackBf16(x * cosine - y * sine, x * sine + y * cosine);
+// Of one position: a pair's sine and cosine. They are the accurate ones: positions go far beyond where the fast ones
+// hold.
+struct Turn {
+  float sine;
+  float cosine;
+};
+
+__device__ Bf16x8 Rotate(const Bf16x8& value, const Turn* turns) {
+  Bf16x8 result;
+#pragma unroll
+  for (int w = 0; w < 4; ++w) {
+    const float x = LowFloat(value.words[w]);
+    const float y = HighFloat(value.words[w]);
+    result.words[w] = PackBf16(x * turns[w].cosine - y * turns[w].sine, x * turns[w].sine + y * turns[w].cosine);
+  }
+  return result;
 }
 
-// gridDim.y blocks a row; a thread takes pairs.
+// One block a row; a thread takes pieces of 8 elements. Sizes count pieces.
 __global__ void RopeAndStoreKernel(const KvRow* places, int32_t head_count, const float* frequencies, const KvLayer kv,
-                                   const RopeStrides strides, uint32_t* q, const uint32_t* k, const uint32_t* v) {
-  AwaitPrevious();
-  LetNextBegin();
+                                   const RopeStrides strides, Bf16x8* q, const Bf16x8* k, const Bf16x8* v) {
+  __shared__ Turn turns[kMaxPairs];
   const int64_t row = blockIdx.x;
   const KvRow place = places[row];
   const int32_t pairs = kv.head_size / 2;
-  uint32_t* query = q + row * strides.q / 2;
-  const int32_t first = blockIdx.y * kThreads + threadIdx.x;
-  const int32_t stride = gridDim.y * kThreads;
-  for (int32_t i = first; i < head_count * pairs; i += stride) {
-    query[i] = Rotate(query[i], place.position, frequencies[i % pairs]);
+  // What the step's tables say is there before the kernel in front is done.
+  for (int32_t i = threadIdx.x; i < pairs; i += kThreads) {
+    sincosf(static_cast<float>(place.position) * frequencies[i], &turns[i].sine, &turns[i].cosine);
   }
-  const int64_t kv_pairs = static_cast<int64_t>(kv.kv_head_count) * pairs;
-  const int64_t head_stride = static_cast<int64_t>(kv.block_tokens) * pairs;
-  uint32_t* keys = reinterpret_cast<uint32_t*>(kv.data + place.block * kv.block_stride) +
-                   static_cast<int64_t>(place.position % kv.block_tokens) * pairs;
-  uint32_t* values = keys + kv.kv_head_count * head_stride;
-  for (int32_t i = first; i < kv_pairs; i += stride) {
-    const int64_t slot = i / pairs * head_stride + i % pairs;
-    keys[slot] = Rotate(k[row * strides.k / 2 + i], place.position, frequencies[i % pairs]);
-    values[slot] = v[row * strides.v / 2 + i];
+  __syncthreads();
+  AwaitPrevious();
+  LetNextBegin();
+  const int32_t size = kv.head_size / 8;
+  Bf16x8* query = q + row * strides.q;
+  for (int32_t i = threadIdx.x; i < head_count * size; i += kThreads) {
+    query[i] = Rotate(query[i], turns + i % size * 4);
+  }
+  if (place.block == kNoBlock) return;
+  const int64_t head_stride = static_cast<int64_t>(kv.block_tokens) * size;
+  Bf16x8* keys = reinterpret_cast<Bf16x8*>(kv.data + place.block * kv.block_stride) +
+                 static_cast<int64_t>(place.position % kv.block_tokens) * size;
+  Bf16x8* values = keys + kv.kv_head_count * head_stride;
+  for (int32_t i = threadIdx.x; i < kv.kv_head_count * size; i += kThreads) {
+    const int64_t slot = i / size * head_stride + i % size;
+    keys[slot] = Rotate(k[row * strides.k + i], turns + i % size * 4);
+    values[slot] = v[row * strides.v + i];
   }
 }
 
@@ -48,10 +63,11 @@ __global__ void RopeAndStoreKernel(const KvRow* places, int32_t head_count, cons
 int RopeAndStore(const KvRow* places, int32_t rows, int32_t head_count, const float* frequencies, const KvLayer& kv,
                  const RopeStrides& strides, uint16_t* q, const uint16_t* k, const uint16_t* v, CUstream_st* stream) {
   if (rows == 0) return cudaSuccess;
-  const int32_t parts = (head_count * (kv.head_size / 2) + kThreads - 1) / kThreads;
-  return LaunchEarly(RopeAndStoreKernel, dim3(rows, parts), kThreads, 0, stream, places, head_count, frequencies, kv,
-                     strides, reinterpret_cast<uint32_t*>(q), reinterpret_cast<const uint32_t*>(k),
-                     reinterpret_cast<const uint32_t*>(v));
+  if (kv.head_size % 8 != 0 || kv.head_size / 2 > kMaxPairs) return cudaErrorInvalidValue;
+  return LaunchEarly(RopeAndStoreKernel, dim3(static_cast<unsigned>(rows)), kThreads, 0, stream, places, head_count,
+                     frequencies, kv, RopeStrides{strides.q / 8, strides.k / 8, strides.v / 8},
+                     reinterpret_cast<Bf16x8*>(q), reinterpret_cast<const Bf16x8*>(k),
+                     reinterpret_cast<const Bf16x8*>(v));
 }
 
 }  // namespace fermata::kernels::cuda

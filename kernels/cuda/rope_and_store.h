@@ -20,10 +20,10 @@ struct RopeStrides {
 };
 
 // Turns pairs 2i, 2i + 1 of each head of q [rows][head_count][head size] in place by position * frequencies[i], writes
-// k [rows][kv heads][head size] so turned and v as it is into `kv` at each row's place; rows lie `strides` apart, even
-// numbers. frequencies: [head size / 2]; places: [rows]. All are device memory, q, k, v bfloat16, rounded once. k is
-// left as it was. The head size is even. Asynchronous on `stream`; returns the launch's cudaError_t (0: launched);
-// `rows` of 0 is no launch.
+// k [rows][kv heads][head size] so turned and v as it is into `kv` at each row's place; rows lie `strides` apart,
+// multiples of 8; nothing is stored of one at kNoBlock. frequencies: [head size / 2]; places: [rows]. All are device
+// memory, q, k, v bfloat16, rounded once. k is left as it was. The head size is a multiple of 8, at most 128.
+// Asynchronous on `stream`; returns the launch's cudaError_t (0: launched); `rows` of 0 is no launch.
 //
 // Algorithm: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
 int RopeAndStore(const KvRow* places, int32_t rows, int32_t head_count, const float* frequencies, const KvLayer& kv,

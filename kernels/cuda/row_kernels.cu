@@ -69,6 +69,15 @@ __global__ void RmsNormKernel(const Bf16* delta, const float* weight, float epsi
 template <int kPieces>
 __global__ void WideRmsNormKernel(const Bf16x8* delta, const float* weight, float epsilon, int32_t pieces,
                                   const RowLayout layout, Bf16x8* x, Bf16x8* output) {
+  // Weights are nobody's result: they come before the kernel in front is done.
+  float4 factors[kPieces][2];
+#pragma unroll
+  for (int p = 0; p < kPieces; ++p) {
+    const int32_t i = threadIdx.x + p * kThreads;
+    if (i >= pieces) continue;
+    factors[p][0] = reinterpret_cast<const float4*>(weight)[i * 2];
+    factors[p][1] = reinterpret_cast<const float4*>(weight)[i * 2 + 1];
+  }
   AwaitPrevious();
   LetNextBegin();
   const int64_t offset = RowOffset(layout, pieces * 8) / 8;
@@ -100,14 +109,14 @@ __global__ void WideRmsNormKernel(const Bf16x8* delta, const float* weight, floa
   for (int p = 0; p < kPieces; ++p) {
     const int32_t i = threadIdx.x + p * kThreads;
     if (i >= pieces) continue;
-    Bf16x8 result;
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      const float2 factors = reinterpret_cast<const float2*>(weight)[i * 4 + w];
-      result.words[w] =
-          PackBf16(LowFloat(values[p].words[w]) * scale * factors.x, HighFloat(values[p].words[w]) * scale * factors.y);
-    }
-    output[offset + i] = result;
+    const Bf16x8& value = values[p];
+    const float4& low = factors[p][0];
+    const float4& high = factors[p][1];
+    output[offset + i] = {
+        {PackBf16(LowFloat(value.words[0]) * scale * low.x, HighFloat(value.words[0]) * scale * low.y),
+         PackBf16(LowFloat(value.words[1]) * scale * low.z, HighFloat(value.words[1]) * scale * low.w),
+         PackBf16(LowFloat(value.words[2]) * scale * high.x, HighFloat(value.words[2]) * scale * high.y),
+         PackBf16(LowFloat(value.words[3]) * scale * high.z, HighFloat(value.words[3]) * scale * high.w)}};
   }
 }
 

@@ -10,8 +10,9 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
-constexpr int kTile = 16;   // outputs of a block
-constexpr int kStep = 32;   // columns that a warp takes at a time: four lanes with 8 each
+constexpr int kTile = 16;  // outputs of a block
+constexpr int kStep = 32;  // columns that a warp takes at a time: four lanes with 8 each
+constexpr int32_t kEarlyRows = 2;
 constexpr int kUnroll = 4;  // steps whose loads are in flight together
 
 struct Arguments {
@@ -56,20 +57,50 @@ struct Steps {
   }
 };
 
+// Puts together what the warps have of a block's outputs.
+template <bool kGated>
+__device__ void WriteOutputs(const Arguments& arguments, const SmallProductMatrix& matrix, int32_t first_output,
+                             const float (&partial)[kWarps][kSmallProductRows][kTile]) {
+  const int32_t r = threadIdx.x / kTile;
+  const int32_t column = threadIdx.x % kTile;
+  const int32_t output = first_output + column;
+  float total = 0.0f;
+  if (r < kSmallProductRows) {
+    for (int w = 0; w < kWarps; ++w) total += partial[w][r][column];
+  }
+  if (kGated) {
+    // The other half is 8 lanes further.
+    const float gate = __bfloat162float(__float2bfloat16_rn(total));
+    const float up = __shfl_down_sync(kAllLanes, gate, kTile / 2);
+    total = gate / (1.0f + __expf(-gate)) * up;
+    if (column >= kTile / 2) return;
+  }
+  if (r >= arguments.rows || output >= matrix.size) return;
+  const int64_t place = r * matrix.stride + output;
+  if (matrix.output != nullptr) {
+    matrix.output[place] = __bfloat16_as_ushort(__float2bfloat16_rn(total));
+  } else {
+    matrix.float_output[place] = total;
+  }
+}
+
 // A block computes kTile outputs of all rows; its warps share the columns. Which of a product's 32 columns goes to
 // which place of a fragment does not matter, as long as both sides agree: so a lane takes 8 neighbouring ones at once.
+// Gated, half of the outputs are gates, and the other half what passes through them.
+template <bool kGated>
 __global__ void __launch_bounds__(kThreads, 2) SmallProductKernel(const __grid_constant__ Arguments arguments) {
   int which = 0;
   while (which + 1 < arguments.count && static_cast<int32_t>(blockIdx.x) >= arguments.first_block[which + 1]) ++which;
   const SmallProductMatrix& matrix = arguments.matrices[which];
-  const int32_t first_output = (static_cast<int32_t>(blockIdx.x) - arguments.first_block[which]) * kTile;
+  const int32_t first_output =
+      (static_cast<int32_t>(blockIdx.x) - arguments.first_block[which]) * (kGated ? kTile / 2 : kTile);
   const int lane = threadIdx.x % kWarpSize;
   const int warp = threadIdx.x / kWarpSize;
   const int32_t columns = arguments.columns;
   const int32_t upper = first_output + lane / 4;  // outputs of this lane's fragments
-  const int32_t lower = upper + 8;
+  const int32_t lower = kGated ? upper + matrix.size : upper + 8;
   const bool has_upper = upper < matrix.size;
-  const bool has_lower = lower < matrix.size;
+  const bool has_lower = kGated ? has_upper : lower < matrix.size;
   const bool has_row = lane / 4 < arguments.rows;
   const uint16_t* upper_weights = matrix.weights + static_cast<int64_t>(has_upper ? upper : 0) * columns;
   const uint16_t* lower_weights = matrix.weights + static_cast<int64_t>(has_lower ? lower : 0) * columns;
@@ -82,6 +113,10 @@ __global__ void __launch_bounds__(kThreads, 2) SmallProductKernel(const __grid_c
   Steps weights, next;
   weights.LoadWeights(upper_weights, lower_weights, begin, columns, has_upper, has_lower);
   AwaitPrevious();
+  // All blocks of this kernel have begun when those of the next do, which so take nobody's room; but where x is more
+  // than a little, they would take its place in the cache.
+  const bool early = arguments.rows <= kEarlyRows;
+  if (early) LetNextBegin();
   float sums[4] = {};
   for (; begin - lane % 4 * 8 < columns; begin += kWarps * run) {
     Bf16x8 rows[kUnroll];
@@ -99,7 +134,8 @@ __global__ void __launch_bounds__(kThreads, 2) SmallProductKernel(const __grid_c
     }
     weights = next;
   }
-  LetNextBegin();
+
+  if (!early) LetNextBegin();
 
   __shared__ float partial[kWarps][kSmallProductRows][kTile];
   const int row = lane % 4 * 2;
@@ -108,17 +144,7 @@ __global__ void __launch_bounds__(kThreads, 2) SmallProductKernel(const __grid_c
   partial[warp][row][lane / 4 + 8] = sums[2];
   partial[warp][row + 1][lane / 4 + 8] = sums[3];
   __syncthreads();
-  const int32_t r = threadIdx.x / kTile;
-  const int32_t output = first_output + threadIdx.x % kTile;
-  if (r >= arguments.rows || output >= matrix.size) return;
-  float total = 0.0f;
-  for (int w = 0; w < kWarps; ++w) total += partial[w][r][threadIdx.x % kTile];
-  const int64_t place = r * matrix.stride + output;
-  if (matrix.output != nullptr) {
-    matrix.output[place] = __bfloat16_as_ushort(__float2bfloat16_rn(total));
-  } else {
-    matrix.float_output[place] = total;
-  }
+  WriteOutputs<kGated>(arguments, matrix, first_output, partial);
 }
 
 }  // namespace
@@ -137,7 +163,20 @@ int SmallProduct(const SmallProductMatrix* matrices, int32_t count, const uint16
   arguments.x_stride = x_stride;
   arguments.rows = rows;
   arguments.columns = columns;
-  return LaunchEarly(SmallProductKernel, dim3(blocks), kThreads, 0, stream, arguments);
+  return LaunchEarly(SmallProductKernel<false>, dim3(blocks), kThreads, 0, stream, arguments);
+}
+
+int SmallGatedProduct(const SmallProductMatrix& matrix, const uint16_t* x, int64_t x_stride, int32_t rows,
+                      int32_t columns, CUstream_st* stream) {
+  Arguments arguments = {};
+  arguments.matrices[0] = matrix;
+  arguments.count = 1;
+  arguments.x = x;
+  arguments.x_stride = x_stride;
+  arguments.rows = rows;
+  arguments.columns = columns;
+  const int32_t blocks = (matrix.size + kTile / 2 - 1) / (kTile / 2);
+  return LaunchEarly(SmallProductKernel<true>, dim3(blocks), kThreads, 0, stream, arguments);
 }
 
 int SmallProducts(std::vector<SmallProductMatrix> matrices, const uint16_t* x, int64_t x_stride, int32_t rows,

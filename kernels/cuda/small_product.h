@@ -32,7 +32,13 @@ struct SmallProductMatrix {
 int SmallProduct(const SmallProductMatrix* matrices, int32_t count, const uint16_t* x, int64_t x_stride, int32_t rows,
                  int32_t columns, CUstream_st* stream);
 
-// The same for any number of matrices and of rows, in as many launches as it takes. Returns the first that was refused.
+// Of a matrix of 2 * size outputs, the gates first: output[r][i] = silu(gate) * up, each rounded to bfloat16 before.
+// Else as SmallProduct().
+int SmallGatedProduct(const SmallProductMatrix& matrix, const uint16_t* x, int64_t x_stride, int32_t rows,
+                      int32_t columns, CUstream_st* stream);
+
+// The same as SmallProduct() for any number of matrices and of rows, in as many launches as it takes. Returns the first
+// that was refused.
 int SmallProducts(std::vector<SmallProductMatrix> matrices, const uint16_t* x, int64_t x_stride, int32_t rows,
                   int32_t columns, CUstream_st* stream);
 

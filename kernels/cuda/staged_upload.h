@@ -23,6 +23,9 @@ class StagedUpload {
   // may go at once. RESOURCE_EXHAUSTED if there is no room left.
   absl::StatusOr<const void*> Put(const void* data, int64_t bytes);
 
+  // Where the first piece after Reset() will be.
+  const void* device() const { return device_.as<void>(); }
+
   // Forgets all. REQUIRES: the stream has done what was asked so far.
   void Reset() { used_ = 0; }
 

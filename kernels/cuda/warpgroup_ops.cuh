@@ -112,6 +112,26 @@ __device__ inline void BringBox(uint32_t to, const void* map, int32_t column, in
 // What this thread wrote to shared memory is seen by products and copies after this.
 __device__ inline void ShowToProducts() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
+// A warpgroup's registers, each thread's, from here on.
+template <int kCount>
+__device__ inline void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(kCount));
+}
+template <int kCount>
+__device__ inline void GiveRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(kCount));
+}
+
+// Two halves of kThreads go on in turn: each waits for its own turn, which the other one gives.
+template <int kThreads>
+__device__ inline void TakeTurn(int half) {
+  asm volatile("bar.sync %0, %1;\n" ::"r"(2 + half), "n"(kThreads) : "memory");
+}
+template <int kThreads>
+__device__ inline void GiveTurn(int half) {
+  asm volatile("bar.arrive %0, %1;\n" ::"r"(2 + half), "n"(kThreads) : "memory");
+}
+
 template <int kThreads>
 __device__ inline void SyncSome() {
   asm volatile("bar.sync 1, %0;\n" ::"n"(kThreads) : "memory");

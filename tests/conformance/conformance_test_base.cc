@@ -2,17 +2,27 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "tests/conformance/small_runner.h"
 
 namespace fermata {
 namespace {
 
-constexpr std::chrono::milliseconds kStep(1);
 constexpr std::chrono::seconds kPatience(60);
 constexpr std::chrono::milliseconds kPoll(2);
+
+std::unique_ptr<ModelRunner> MakeBrakedRunner(const EngineOptions& options, std::chrono::milliseconds step) {
+  FakeModelRunnerOptions model;
+  model.before_run = [step](const Batch&) {
+    std::this_thread::sleep_for(step);
+    return absl::OkStatus();
+  };
+  return MakeFakeRunner(options, std::move(model));
+}
 
 template <typename Request>
 void AddIds(const std::vector<std::string>& ids, Request& request) {
@@ -29,14 +39,17 @@ EngineOptions ConformanceTestBase::RoomyOptions() {
   return options;
 }
 
-void ConformanceTestBase::Serve(const EngineOptions& options) {
-  FakeModelRunnerOptions model;
-  model.before_run = [](const Batch&) {
-    std::this_thread::sleep_for(kStep);
-    return absl::OkStatus();
-  };
-  server_ = std::make_unique<TestServer>(TestServer::Options{.engine = options}, FakeModelText(),
-                                         MakeFakeRunner(options, std::move(model)));
+void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block_count,
+                                std::chrono::milliseconds step) {
+  const char* const backend = std::getenv("FERMATA_CONFORMANCE_BACKEND");
+  Serve(options, host_block_count,
+        backend == nullptr ? MakeBrakedRunner(options, step) : MakeSmallRunner(backend, step, options));
+}
+
+void ConformanceTestBase::Serve(const EngineOptions& options, int64_t host_block_count,
+                                std::unique_ptr<ModelRunner> runner) {
+  server_ = std::make_unique<TestServer>(TestServer::Options{.engine = options, .host_block_count = host_block_count},
+                                         FakeModelText(), std::move(runner));
 }
 
 v1::GenerationSpec ConformanceTestBase::Spec(int32_t max_tokens, int32_t priority, int32_t prompt_tokens) {

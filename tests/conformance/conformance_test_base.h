@@ -1,14 +1,18 @@
-// A server over a fake model whose steps take a millisecond, and the calls that conformance tests make.
+// A server over a fake model whose steps take a millisecond, and the calls that conformance tests make. With cpu or
+// cuda in FERMATA_CONFORMANCE_BACKEND the model is a real one, of a few made-up weights, whose steps take a millisecond
+// more.
 
 #ifndef FERMATA_TESTS_CONFORMANCE_CONFORMANCE_TEST_BASE_H_
 #define FERMATA_TESTS_CONFORMANCE_CONFORMANCE_TEST_BASE_H_
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/core/engine_options.h"
+#include "engine/core/model_runner.h"
 #include "gtest/gtest.h"
 #include "proto/fermata/v1/control_service.grpc.pb.h"
 #include "proto/fermata/v1/inference_service.grpc.pb.h"
@@ -26,8 +30,10 @@ class ConformanceTestBase : public testing::Test {
   // Room for everything that a test does not want to be short of.
   static EngineOptions RoomyOptions();
 
-  // Starts the server. Called once by each test.
-  void Serve(const EngineOptions& options);
+  // Starts the server, with a model of its own, or whose steps take `step`. Called once by each test.
+  void Serve(const EngineOptions& options, int64_t host_block_count = 0,
+             std::chrono::milliseconds step = std::chrono::milliseconds(1));
+  void Serve(const EngineOptions& options, int64_t host_block_count, std::unique_ptr<ModelRunner> runner);
 
   v1::InferenceService::Stub& data() { return server_->data(); }
   v1::ControlService::Stub& control() { return server_->control(); }

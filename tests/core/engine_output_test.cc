@@ -180,7 +180,7 @@ TEST(EngineOutputTest, TheAcknowledgedStepSplitsTheTokens) {
   const Report pause = engine.Boundary({PreemptCommand{.ids = {IdOf("g")}}});
   EXPECT_EQ(pause.replies.at(0).step, 5);
   const auto& change = std::get<StateChanged>(pause.events.at(0));
-  ASSERT_TRUE(change.info.has_value());
+  ASSERT_TRUE(change.info != nullptr);
   EXPECT_EQ(change.info->usage.output_token_count, 5);
   EXPECT_EQ(change.info->step, 5);
   EXPECT_EQ(change.info->revision, pause.revision);

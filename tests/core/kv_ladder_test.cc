@@ -159,6 +159,32 @@ TEST(KvLadderTest, NobodyIsDisplacedForBlocksWhereThatIsOff) {
   EXPECT_EQ(engine.State("a"), State::kRunning);
 }
 
+TEST(KvLadderTest, ForBlocksToAClassKeepsTheSlotsThatItHasReserved) {
+  EngineOptions options = Small(8);
+  options.classes = {{.name = "kept", .reserved = 1}};
+  EngineHarness engine(options);
+  EnqueueCommand command;
+  command.body_digest = "body";
+  command.spec.traffic_class = "kept";
+  command.spec.priority = 5;
+  command.spec.prompt.assign(4, TokenId{'p'});
+  command.spec.sampling.max_tokens = 4;
+  for (const std::string id : {"a", "b"}) {
+    command.id = IdOf(id);
+    engine.Boundary({command});
+  }
+  engine.Step();
+  // Would need the blocks of both.
+  engine.Enqueue("large", {.prompt_tokens = 11, .max_tokens = 4});
+  EXPECT_THAT(engine.Moves(), IsEmpty());
+  EXPECT_EQ(engine.State("a"), State::kRunning);
+  EXPECT_EQ(engine.State("b"), State::kRunning);
+  // The blocks of one suffice.
+  engine.Enqueue("small", {.prompt_tokens = 4, .max_tokens = 4, .priority = -1});
+  EXPECT_EQ(engine.State("b"), State::kPreempted);
+  EXPECT_EQ(engine.State("a"), State::kRunning);
+}
+
 TEST(KvLadderTest, PreemptMayAskForATierAndForAnotherOne) {
   EngineHarness engine(Small(8, 8));
   engine.Enqueue("a", kTwoBlocks);

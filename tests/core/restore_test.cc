@@ -2,6 +2,7 @@
 // engines, and what the first writes handed to the second.
 
 #include <functional>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -195,6 +196,13 @@ TEST(RestoreTest, WhatCannotBeIsRefused) {
        }},
       {"texts", [](ParkedGeneration& p) { p.text_begins = {4}; }},
       {"cached", [](ParkedGeneration& p) { p.usage.cached_token_count = 8; }},
+      {"prefilled", [](ParkedGeneration& p) { p.usage.prefilled_token_count = -1; }},
+      {"computed again", [](ParkedGeneration& p) { p.usage.recomputed_token_count = int64_t{1} << 40; }},
+      // Their sum would be none.
+      {"counts",
+       [](ParkedGeneration& p) {
+         p.usage.prompt_token_count = p.usage.appended_token_count = std::numeric_limits<int64_t>::max();
+       }},
   };
   for (const auto& [what, change] : changes) {
     ParkedGeneration parked = *move.parked;

@@ -111,11 +111,14 @@ void FakeModelRunner::Copy(const KvMove& move) {
     const auto begin = file.begin() + move.first_block * block_tokens;
     moved.assign(begin, begin + count * block_tokens);
   } else if (move.from != KvTier::kNone) {
-    const std::vector<Slot>& from = move.from == KvTier::kDevice ? slots_ : host_slots_;
-    for (const BlockId block : move.source) {
-      const auto begin = from.begin() + Value(block) * block_tokens;
-      moved.insert(moved.end(), begin, begin + block_tokens);
-    }
+    const auto read = [&](const std::vector<Slot>& from, const std::vector<BlockId>& blocks) {
+      for (const BlockId block : blocks) {
+        const auto begin = from.begin() + Value(block) * block_tokens;
+        moved.insert(moved.end(), begin, begin + block_tokens);
+      }
+    };
+    read(slots_, move.device_source);
+    read(move.from == KvTier::kDevice ? slots_ : host_slots_, move.source);
   }
   if (moved.size() != count * block_tokens) {
     violations_.push_back(absl::StrCat("a move of ", count, " blocks with others"));

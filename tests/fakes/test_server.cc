@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "engine/model/chat_template.h"
+#include "engine/runtime/kv_tiers.h"
 #include "glog/logging.h"
 #include "grpcpp/create_channel.h"
 #include "tests/fakes/fake_tokenizer.h"
@@ -42,8 +43,8 @@ const EngineOptions& Valid(const EngineOptions& options) {
 
 TestServer::TestServer(const Options& options, const ModelText& text, std::unique_ptr<ModelRunner> runner)
     : text_(WithContext(text, options.engine.context_tokens)),
-      runtime_({.engine = Valid(options.engine), .max_pending_commands = options.max_pending_commands},
-               *text_.tokenizer, std::move(runner), clock_),
+      runtime_options_(RuntimeOptions(options, *runner)),
+      runtime_(runtime_options_, *text_.tokenizer, std::move(runner), clock_),
       inference_service_(runtime_, text_, options.inference),
       control_service_(runtime_, text_),
       data_listener_(Listen(inference_service_)),
@@ -52,6 +53,16 @@ TestServer::TestServer(const Options& options, const ModelText& text, std::uniqu
       control_(v1::ControlService::NewStub(NewControlChannel())) {}
 
 TestServer::~TestServer() { Stop(); }
+
+EngineRuntime::Options TestServer::RuntimeOptions(const Options& options, ModelRunner& runner) {
+  EngineRuntime::Options runtime = {.engine = options.engine, .max_pending_commands = options.max_pending_commands};
+  absl::StatusOr<KvTiers> tiers =
+      OpenKvTiers({.host_bytes = options.host_block_count * runner.kv_block_bytes()}, runner, runtime.engine);
+  CHECK(tiers.ok()) << std::string(tiers.status().message());
+  runtime.tiers = *std::move(tiers);
+  Valid(runtime.engine);
+  return runtime;
+}
 
 std::shared_ptr<grpc::Channel> TestServer::NewDataChannel() const { return Connect(data_address()); }
 

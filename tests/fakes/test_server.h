@@ -32,6 +32,7 @@ class TestServer {
     EngineOptions engine;
     InferenceService::Options inference;
     size_t max_pending_commands = 65536;
+    int64_t host_block_count = 0;  // of memory for KV that leaves the device
   };
 
   // `text` is copied, with the engine's context; what it points to (the tokenizer) must outlive the server.
@@ -61,8 +62,11 @@ class TestServer {
   void Stop();
 
  private:
+  static EngineRuntime::Options RuntimeOptions(const Options& options, ModelRunner& runner);
+
   const ModelText text_;
   MonotonicClock clock_;
+  const EngineRuntime::Options runtime_options_;
   EngineRuntime runtime_;
   InferenceService inference_service_;
   ControlService control_service_;

@@ -18,6 +18,8 @@ SERVER = os.environ.get('FERMATA_SERVER', str(ROOT / 'bazel-bin/fermata'))
 FERMATACTL = os.environ.get('FERMATACTL', str(ROOT / 'bazel-bin/tools/fermatactl'))
 GRPCURL = os.environ.get('GRPCURL') or shutil.which('grpcurl')
 MODEL = os.environ['FERMATA_MODEL']
+FLAGS = os.environ.get('FERMATA_SERVER_FLAGS', '').split()
+BACKEND = 'cuda' if '--backend=cuda' in FLAGS else 'cpu'
 PATIENCE_S = 60
 
 
@@ -109,18 +111,19 @@ class Server:
         self.process = subprocess.Popen(self.command(*flags, control=control), stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
-        match = re.fullmatch(r'ready data=(\S+) control=(\S+) model=(\S+) backend=cpu(?: metrics=(\S+))?\n', line)
+        match = re.fullmatch(r'ready data=(\S+) control=(\S+) model=(\S+) backend=(\S+?)(?: metrics=(\S+))?\n', line)
         if not match:
             self.process.kill()
             raise AssertionError(f'not ready: {line!r} {self.process.stderr.read()}')
-        self.data_address, self.control_address, self.metrics_address = match[1], match[2], match[4]
+        self.data_address, self.control_address, self.backend, self.metrics_address = match.group(1, 2, 4, 5)
         self.data = Client(self.data_address)
         self.control = Client(self.control_address)
 
     @staticmethod
     def command(*flags, control='127.0.0.1:0'):
         """The command line of a server on free ports."""
-        return [SERVER, f'--model={MODEL}', '--data_address=127.0.0.1:0', f'--control_address={control}', *flags]
+        return [SERVER, f'--model={MODEL}', '--data_address=127.0.0.1:0', f'--control_address={control}', *FLAGS,
+                *flags]
 
     def __enter__(self):
         return self

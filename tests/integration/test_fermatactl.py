@@ -98,7 +98,7 @@ class FermatactlTest(unittest.TestCase):
                               env=self.environment) as watcher:
             self.addCleanup(watcher.kill)
             self.assertIn('snapshot', json.loads(watcher.stdout.readline()))
-            self.lines('enqueue', '--id=seen', '--tenant=blue', '--ignore_eos', '--max_tokens=300', 'The sea was')
+            self.lines('enqueue', '--id=seen', '--tenant=blue', '--ignore_eos', '--max_tokens=1900', 'The sea was')
             tokens = 0
             while tokens < 5:
                 for event in json.loads(watcher.stdout.readline()).get('batch', {}).get('events', []):

@@ -9,7 +9,7 @@ import time
 import unittest
 
 import grpc
-from harness import FERMATACTL, GRPCURL, MODEL, SERVER, Server, run, spec
+from harness import BACKEND, FERMATACTL, GRPCURL, MODEL, SERVER, Server, run, spec
 
 
 class StartTest(unittest.TestCase):
@@ -47,6 +47,7 @@ class StartTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0)
         self.assertIn('--max_running', result.stdout)
 
+    @unittest.skipUnless(BACKEND == 'cpu', 'instructions of the CPU')
     def test_instructions_are_named_or_refused_and_give_the_same_tokens(self):
         self.expect(1, 'this machine has plain', f'--model={MODEL}', '--cpu_instructions=unheard-of')
         tokens = []
@@ -152,7 +153,7 @@ class OtherClientsTest(unittest.TestCase):
         self.assertNotIn('InferenceService', self.grpcurl(self.control, 'list'))
         self.assertIn('rpc Preempt', self.grpcurl(self.control, 'describe'))
         engine = json.loads(self.grpcurl(self.control, 'fermata.v1.ControlService/GetEngine'))
-        self.assertEqual(engine['backend'], 'cpu')
+        self.assertEqual(engine['backend'], BACKEND)
         request = json.dumps(dict(spec=dict(prompt=dict(text='The capital of France is'),
                                             sampling=dict(max_tokens=3, temperature=0))))
         answer = self.grpcurl(self.server.data_address, '-d', request, 'fermata.v1.InferenceService/Generate')
@@ -167,7 +168,7 @@ class OtherClientsTest(unittest.TestCase):
 
     def test_fermatactl_verbs(self):
         listed = json.loads(self.ctl('--json', 'engine'))
-        self.assertEqual(listed['backend'], 'cpu')
+        self.assertEqual(listed['backend'], BACKEND)
         made = json.loads(self.ctl('--json', 'enqueue', 'Once upon a time', '--id=ctl', '--max_tokens=400', '--hold'))
         self.assertEqual(made['state'], 'PAUSED')
         for verb, arguments, state in (('continue', [], None), ('pause', [], 'PAUSED'), ('priority', ['7'], None),

@@ -76,6 +76,33 @@ TEST_F(TiersTest, ToTheHostToTheDiskAndBackTheOutputIsTheSame) {
   }
 }
 
+TEST_F(TiersTest, FromTheDeviceAndTheHostTogetherToTheDiskAndBack) {
+  EngineRuntime::Options options = Options(/*block_count=*/10);
+  options.engine.least_demotion_blocks = 1;
+  RuntimeHarness harness(options, /*gated=*/true);
+  EnqueueCommand low = Enqueue("low", 34);
+  low.spec.priority = 9;
+  const Answer answer = harness.Call(low);
+  harness.gate().Allow(30);
+  harness.gate().AwaitArrival();
+  EnqueueCommand high = Enqueue("high", 12);
+  high.spec.prompt.resize(12);
+  std::future<Answer> accepted = harness.Start(high);
+  // It steps when the blocks that it lacked have left.
+  harness.gate().Allow(1);
+  harness.gate().AwaitArrival();
+  std::future<Answer> split = harness.Start(GetGenerationCommand{.id = Ids("low")[0]});
+  std::future<Answer> paused = harness.Start(PreemptCommand{.ids = Ids("low"), .tier = KvTier::kDisk});
+  harness.gate().Open();
+  const KvBlockCounts counts = split.get().result().generation->kv_blocks;
+  EXPECT_GT(counts.device, 0);
+  EXPECT_GT(counts.host, 0);
+  AwaitTier(harness, "low", KvTier::kDisk);
+  harness.Call(ContinueCommand{.ids = Ids("low")});
+  EXPECT_EQ(ReadToEnd(*answer.log).tokens, ExpectedOutput(low.spec, harness.decoder()).tokens);
+  EXPECT_EQ(ReadToEnd(*accepted.get().log).tokens, ExpectedOutput(high.spec, harness.decoder()).tokens);
+}
+
 TEST_F(TiersTest, ManyAreSentAwayAndCalledBackWhileOthersRun) {
   RuntimeHarness harness(Options(/*block_count=*/40));
   std::vector<Answer> answers;

@@ -60,6 +60,22 @@ TEST(TokenLogTest, TokensThatWaitAreReadAsOneChunk) {
   EXPECT_TRUE(chunk.logprobs.empty());
 }
 
+TEST(TokenLogTest, AppendsSayWhetherAReaderWaits) {
+  TokenLog log;
+  EXPECT_FALSE(log.AppendToken(TokenId{1}, "a", 1, std::nullopt));
+  TokenLog::Cursor cursor = log.Enter(0);
+  EXPECT_FALSE(log.AppendToken(TokenId{2}, "b", 2, std::nullopt));  // it has something to read, so it does not wait
+  ReadAll(log, cursor);
+  EXPECT_TRUE(log.AppendToken(TokenId{3}, "c", 3, std::nullopt));
+  EXPECT_TRUE(log.AppendText("d"));
+  EXPECT_TRUE(log.AppendState({GenerationState::kPaused, 3, "preempt"}, true));
+  EXPECT_FALSE(log.AppendState({GenerationState::kRunning, 3, "scheduler"}, false));  // nothing to read
+  EXPECT_TRUE(log.AppendFinish(FinishedInfo()));
+  log.WakeReaders();
+  EXPECT_FALSE(log.AppendText("e"));
+  log.Leave(cursor);
+}
+
 TEST(TokenLogTest, PauseNoticeFollowsTheLastTokenBeforeIt) {
   TokenLog log;
   TokenLog::Cursor cursor = log.Enter(0);

@@ -3,6 +3,7 @@
 
 #include "engine/serving/metrics.h"
 
+#include <memory>
 #include <string>
 
 #include "engine/serving/engine_collector.h"
@@ -44,8 +45,9 @@ TEST_F(MetricsTest, ALifeLeavesItsTimes) {
   After(absl::Seconds(60), Change(State::kPaused, State::kPreempted));
   After(absl::Seconds(4), Change(State::kPreempted, State::kRunning));
   StateChanged finish = Change(State::kRunning, State::kFinished);
-  finish.info.emplace();
-  finish.info->finish_reason = FinishReason::kLength;
+  GenerationInfo info;
+  info.finish_reason = FinishReason::kLength;
+  finish.info = std::make_shared<const GenerationInfo>(info);
   After(absl::Seconds(1), finish);
   const std::string text = Text();
   for (const char* line :

@@ -4,6 +4,7 @@
 #define FERMATA_TESTS_SIM_BUG_PLANTER_H_
 
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "engine/core/model_runner.h"
@@ -48,6 +49,7 @@ class BugPlanter {
 
   const Bug bug_;
   bool planted_ = false;
+  std::set<GenerationKey> dropped_;     // whose KV was
   std::vector<BlockId> blocks_;         // of the slice that was changed
   std::optional<StateChanged> paused_;  // the last one that was paused while it ran
 };

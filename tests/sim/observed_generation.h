@@ -43,7 +43,8 @@ struct ObservedGeneration {
   int64_t told_cached_count = 0;   // as reported step by step
   int64_t recompute_end = 0;       // how far it had been computed when its KV was dropped
   int64_t recomputed_token_count = 0;
-  KvTier tier = KvTier::kNone;  // where its KV is
+  KvTier tier = KvTier::kNone;  // the farthest where its KV is
+  int64_t kept_count = 0;       // blocks of it that are on the device while others are on the host
   bool is_lost = false;         // it could not be read back from the disk
   int64_t block_count = 0;      // held, as far as it was told
   bool stalled = false;         // RUNNING, and there is no block for its next token

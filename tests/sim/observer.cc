@@ -138,7 +138,7 @@ void Observer::OnReport(absl::Time now, const Report& report) {
 }
 
 void Observer::Begin(const StateChanged& event) {
-  const auto spec = event.info.has_value() ? expected_.find(event.info->id) : expected_.end();
+  const auto spec = event.info != nullptr ? expected_.find(event.info->id) : expected_.end();
   if (spec == expected_.end()) return violations_.Add(event.key, "begins, but nobody asked for it");
   ObservedGeneration& generation = generations_[event.key];
   if (generation.state != State::kNone) violations_.Add(event.key, "begins twice");
@@ -172,7 +172,7 @@ void Observer::On(const StateChanged& event) {
   CheckCause(event);
   generation.state = event.to;
   generation.stalled = false;
-  if (event.info.has_value() && event.to == State::kPaused && generation.tier == KvTier::kDevice) {
+  if (event.info != nullptr && event.to == State::kPaused && generation.tier == KvTier::kDevice) {
     const int64_t told = event.info->kv_blocks.total();
     if (told == generation.block_count + 1 && told <= generation.BlockCountNeeded(options_.block_tokens)) {
       generation.block_count = told;
@@ -198,12 +198,13 @@ void Observer::On(const StateChanged& event) {
   if (event.to == State::kFinished) {
     generation.block_count = 0;
     generation.tier = KvTier::kNone;
+    generation.kept_count = 0;
     generation.finish_time = now_;
   }
   const bool needs_info = event.from == State::kNone || event.to == State::kPaused || event.to == State::kFinished;
-  if (event.info.has_value() != needs_info) violations_.Add(event.key, "changes with a copy too many or too few");
-  if (event.info.has_value()) CheckInfo(generation, *event.info);
-  if (event.to == State::kFinished && event.info.has_value()) CheckFinish(generation, *event.info);
+  if ((event.info != nullptr) != needs_info) violations_.Add(event.key, "changes with a copy too many or too few");
+  if (event.info != nullptr) CheckInfo(generation, *event.info);
+  if (event.to == State::kFinished && event.info != nullptr) CheckFinish(generation, *event.info);
 }
 
 void Observer::CheckCause(const StateChanged& event) {
@@ -260,7 +261,8 @@ void Observer::On(const TextReleased& event) {
 void Observer::On(const Progress& event) {
   ObservedGeneration* generation = FindLive(event.key);
   if (generation == nullptr) return;
-  if (!in_step_ || shares_.count(event.key) == 0) violations_.Add(event.key, "progresses without being run");
+  if (!in_step_) return OnTrimmed(event, *generation);
+  if (shares_.count(event.key) == 0) violations_.Add(event.key, "progresses without being run");
   if (!progress_.emplace(event.key, event.prefilled_token_count).second) violations_.Add(event.key, "progresses twice");
   const int64_t begin = generation->computed_token_count - shares_[event.key];
   const int64_t again =
@@ -288,43 +290,6 @@ void Observer::On(const Progress& event) {
     violations_.Add(event.key, absl::StrCat("has prefilled ", generation->prefilled_token_count, " tokens; ", expected,
                                             " of those computed are prompt or appended"));
   }
-}
-
-void Observer::On(const KvMoved& event) {
-  ObservedGeneration* generation = FindLive(event.key);
-  if (generation == nullptr) return;
-  moving_.erase(generation->id);
-  if (in_step_) violations_.Add(event.key, "moves in a step");
-  if (generation->state == State::kRunning) violations_.Add(event.key, "moves while it runs");
-  if (event.from != generation->tier) {
-    violations_.Add(event.key, absl::StrCat("moves from ", Name(event.from), "; it was on ", Name(generation->tier)));
-  }
-  const int64_t computed = (generation->computed_token_count + options_.block_tokens - 1) / options_.block_tokens;
-  if (event.block_count != computed) violations_.Add(event.key, "moves another number of blocks than it has KV in");
-  if (!event.error.empty()) {
-    generation->is_lost = event.from == KvTier::kDisk;
-    return;
-  }
-  if (event.to == KvTier::kNone) {
-    if (!options_.allow_recompute) violations_.Add(event.key, "is dropped against --allow_recompute");
-    if (generation->state != State::kPreempted) violations_.Add(event.key, "is dropped while it does not wait");
-    if (event.kv_blocks.total() != 0) violations_.Add(event.key, "is dropped and keeps blocks");
-    ++totals_.drops;
-    has_dropped_ = true;
-    generation->recompute_end = std::max(generation->recompute_end, generation->computed_token_count);
-    generation->computed_token_count = 0;
-    generation->block_count = 0;
-    generation->tier = KvTier::kNone;
-    return;
-  }
-  ++totals_.moves;
-  if (computed == 0) return;
-  generation->tier = event.to;
-  // Back on the device it has room for more, as much as it was to get when the move began.
-  generation->block_count = event.kv_blocks.total();
-  const bool is_right =
-      event.to == KvTier::kDevice ? event.kv_blocks.device >= computed : event.kv_blocks.total() == computed;
-  if (!is_right) violations_.Add(event.key, "holds other blocks after a move");
 }
 
 void Observer::On(const PriorityChanged& event) {

@@ -32,6 +32,8 @@ class Observer {
     int64_t pauses = 0;
     int64_t displacements = 0;
     int64_t moves = 0;  // of KV
+    int64_t parts = 0;  // of those: that left some of it where it was
+    int64_t trims = 0;  // blocks without KV given back
     int64_t drops = 0;  // likewise
     int64_t stalls = 0;
     int64_t out_of_blocks = 0;  // ended with ERROR for it
@@ -77,6 +79,11 @@ class Observer {
   void On(const Progress& event);
   void On(const PriorityChanged& event);
   void On(const KvMoved& event);
+
+  // At a boundary.
+  void OnTrimmed(const Progress& event, ObservedGeneration& generation);
+
+  int64_t ComputedBlockCount(const ObservedGeneration& generation) const;
 
   void Begin(const StateChanged& event);
   void CheckCause(const StateChanged& event);

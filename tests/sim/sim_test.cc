@@ -43,6 +43,19 @@ TEST_P(SimulationTest, PromisesAreKept) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, SimulationTest, testing::Range(0, kTests));
 
+TEST(SimulationTest, KvMovesInPartsToo) {
+  Observer::Totals totals;
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    const SimulatorResult result = Simulator({.seed = seed}).Run();
+    totals.moves += result.totals.moves;
+    totals.parts += result.totals.parts;
+    totals.trims += result.totals.trims;
+  }
+  EXPECT_GT(totals.parts, 0);
+  EXPECT_GT(totals.trims, 0);
+  EXPECT_GT(totals.moves, totals.parts);
+}
+
 TEST(SimulationTest, ASeedReplaysToTheLastEvent) {
   const SimulatorResult first = Simulator({.seed = 12345}).Run();
   const SimulatorResult second = Simulator({.seed = 12345}).Run();

@@ -73,6 +73,8 @@ bool RunSeed(const SimulatorOptions& options, SimulatorResult& sum) {
   sum.totals.pauses += result.totals.pauses;
   sum.totals.displacements += result.totals.displacements;
   sum.totals.moves += result.totals.moves;
+  sum.totals.parts += result.totals.parts;
+  sum.totals.trims += result.totals.trims;
   sum.totals.drops += result.totals.drops;
   sum.totals.stalls += result.totals.stalls;
   sum.totals.out_of_blocks += result.totals.out_of_blocks;
@@ -97,12 +99,11 @@ int Main(int argc, char** argv) {
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   absl::PrintF(
-      "%d seeds, %d steps, %d generations, %d tokens, %d pauses, %d displacements, %d moves of KV, %d dropped, %d "
-      "stalls, "
-      "%d out of blocks in %.1f s (%.0f steps/s): ",
+      "%d seeds, %d steps, %d generations, %d tokens, %d pauses, %d displacements, %d moves of KV (%d of a part), "
+      "%d trimmed, %d dropped, %d stalls, %d out of blocks in %.1f s (%.0f steps/s): ",
       arguments.seed_count, sum.steps, sum.totals.generations, sum.totals.tokens, sum.totals.pauses,
-      sum.totals.displacements, sum.totals.moves, sum.totals.drops, sum.totals.stalls, sum.totals.out_of_blocks,
-      seconds, static_cast<double>(sum.steps) / seconds);
+      sum.totals.displacements, sum.totals.moves, sum.totals.parts, sum.totals.trims, sum.totals.drops,
+      sum.totals.stalls, sum.totals.out_of_blocks, seconds, static_cast<double>(sum.steps) / seconds);
   absl::PrintF("every promise kept\n");
   return 0;
 }

@@ -62,6 +62,7 @@ EngineOptions Storm::RandomOptions(SimRandom& random) {
     options.aging = absl::Milliseconds(pick(1, 50));
     options.aging_levels = pick(1, 4);
   }
+  options.least_demotion_blocks = random.OneIn(2) ? 1 : pick(1, 16);
   return options;
 }
 
@@ -123,7 +124,7 @@ GenerationSpec Storm::RandomSpec() {
   // Many begin alike.
   const int64_t length = random_.Uniform(1, random_.OneIn(12) ? 2 * half + 4 : half);
   const int64_t alike = random_.OneIn(2) ? random_.Uniform(0, length) : 0;
-  for (int64_t n = 0; n < alike; ++n) spec.prompt.push_back(TokenId{static_cast<int32_t>(n % 7)});
+  for (int64_t n = 0; n < alike; ++n) spec.prompt.push_back(AlikeToken(n));
   for (int64_t n = alike; n < length; ++n) {
     spec.prompt.push_back(TokenId{static_cast<int32_t>(random_.Index(FakeTokenDecoder::kVocabularySize))});
   }

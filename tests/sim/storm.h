@@ -24,6 +24,9 @@ namespace fermata {
 // die, callers of an older epoch.
 class Storm {
  public:
+  // What prompts that begin alike have at a position.
+  static TokenId AlikeToken(int64_t position) { return TokenId{static_cast<int32_t>(position % 7)}; }
+
   // The engine of a seed: small in every bound, so that every bound is met.
   static EngineOptions RandomOptions(SimRandom& random);
 

@@ -85,8 +85,8 @@ std::string Line(const ParkAllCommand& command) { return absl::StrCat("ParkAll "
 std::string Line(const AbortAllCommand& command) { return absl::StrCat("AbortAll ", command.reason); }
 
 std::string Line(const StateChanged& event) {
-  return absl::StrCat("#", Value(event.key), event.info.has_value() ? " " : "",
-                      event.info.has_value() ? event.info->id.value() : "", " ", Name(event.from), " -> ",
+  return absl::StrCat("#", Value(event.key), event.info != nullptr ? " " : "",
+                      event.info != nullptr ? event.info->id.value() : "", " ", Name(event.from), " -> ",
                       Name(event.to), " by ", Name(event.cause));
 }
 std::string Line(const TokenSampled& event) {

@@ -2,7 +2,8 @@
 //
 //   preempt    Preempt to its answer, and Continue to the next token at a reader, beside others that run
 //   verbs      single verbs a second, ids a second in calls of many, and one Apply of 1,000 operations
-//   churn      what pauses and continues cost the throughput, with twice as many resident as there are slots
+//   churn      what pauses and continues cost the throughput, with twice as many resident as there are slots: a pause
+//              and a continue by one Apply, and by a call each
 //   interrupt  how soon a more urgent one has its first token while batch work holds every slot
 //
 //   bazel run --config=opt //tools/bench:control_bench -- --step=10ms
@@ -14,8 +15,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -29,8 +32,8 @@
 #include "absl/time/time.h"
 #include "proto/fermata/v1/control_service.grpc.pb.h"
 #include "proto/fermata/v1/inference_service.grpc.pb.h"
-#include "tests/fakes/fake_tokenizer.h"
-#include "tests/fakes/test_server.h"
+#include "tools/bench/bench_server.h"
+#include "tools/bench/paced_runner.h"
 
 ABSL_FLAG(absl::Duration, step, absl::Milliseconds(10), "how long a step takes");
 ABSL_FLAG(int32_t, running, 64, "generations that run");
@@ -40,144 +43,12 @@ ABSL_FLAG(absl::Duration, span, absl::Seconds(5), "how long rates are measured")
 namespace fermata {
 namespace {
 
-using State = v1::Generation;
-
-constexpr int32_t kForever = 50000;
 constexpr int kVerbClients = 16;
-
-// How long the engine took from the end of each run of the model to the begin of the next. Any thread.
-class Gaps {
- public:
-  void Add(absl::Duration gap) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    us_.push_back(absl::ToDoubleMicroseconds(gap));
-  }
-
-  // What has been added since the last call.
-  std::vector<double> Take() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return std::exchange(us_, {});
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<double> us_;
-};
-
-// Takes its time, to the microsecond, and samples the same token again and again.
-class PacedRunner : public ModelRunner {
- public:
-  // `gaps` must outlive this.
-  PacedRunner(absl::Duration step, Gaps& gaps) : step_(step), gaps_(gaps) {}
-
-  absl::Status Run(const Batch& batch, StepOutput* output) override {
-    const absl::Time begin = absl::Now();
-    if (end_ != absl::InfinitePast()) gaps_.Add(begin - end_);
-    output->sampled.clear();
-    for (size_t i = 0; i < batch.slices.size(); ++i) {
-      if (batch.slices[i].sample) output->sampled.emplace_back().slice = static_cast<int32_t>(i);
-    }
-    // A sleep ends late, by up to a tenth of a millisecond here, which is not the engine's: the last bit is waited out.
-    absl::SleepFor(begin + step_ - kLateness - absl::Now());
-    do end_ = absl::Now();
-    while (end_ < begin + step_);
-    return absl::OkStatus();
-  }
-
- private:
-  static constexpr absl::Duration kLateness = absl::Microseconds(200);
-
-  const absl::Duration step_;
-  Gaps& gaps_;
-  absl::Time end_ = absl::InfinitePast();
-};
-
-// A server with so many slots, and room for all that a measurement wants.
-class Bench {
- public:
-  Bench(int32_t slots, absl::Duration step)
-      : server_(Options(slots), FakeModelText(), std::make_unique<PacedRunner>(step, gaps_)) {}
-
-  v1::ControlService::Stub& control() { return server_.control(); }
-  v1::InferenceService::Stub& data() { return server_.data(); }
-  Gaps& gaps() { return gaps_; }
-
-  static v1::GenerationSpec Spec(int32_t priority = 0, int32_t max_tokens = kForever) {
-    v1::GenerationSpec spec;
-    spec.mutable_prompt()->mutable_token_ids()->add_token_ids(1);
-    spec.mutable_sampling()->set_max_tokens(max_tokens);
-    spec.mutable_sampling()->set_ignore_eos(true);
-    spec.set_priority(priority);
-    return spec;
-  }
-
-  void Enqueue(const std::string& id, const v1::GenerationSpec& spec) {
-    v1::EnqueueRequest request;
-    request.set_generation_id(id);
-    *request.mutable_spec() = spec;
-    grpc::ClientContext context;
-    v1::Generation generation;
-    Check(control().Enqueue(&context, request, &generation));
-  }
-
-  v1::Engine GetEngine() {
-    grpc::ClientContext context;
-    v1::Engine engine;
-    Check(control().GetEngine(&context, {}, &engine));
-    return engine;
-  }
-
-  // Waits until so many run.
-  void AwaitRunning(int64_t count) {
-    while (GetEngine().state_counts().running_count() < count) absl::SleepFor(absl::Milliseconds(5));
-  }
-
-  template <typename Request>
-  v1::OperationResults Do(grpc::Status (v1::ControlService::Stub::*method)(grpc::ClientContext*, const Request&,
-                                                                           v1::OperationResults*),
-                          const Request& request) {
-    grpc::ClientContext context;
-    v1::OperationResults results;
-    Check((control().*method)(&context, request, &results));
-    return results;
-  }
-
-  v1::OperationResults Preempt(const std::string& id) {
-    v1::PreemptRequest request;
-    request.add_generation_ids(id);
-    return Do(&v1::ControlService::Stub::Preempt, request);
-  }
-
-  v1::OperationResults Continue(const std::string& id) {
-    v1::ContinueRequest request;
-    request.add_generation_ids(id);
-    return Do(&v1::ControlService::Stub::Continue, request);
-  }
-
- private:
-  static TestServer::Options Options(int32_t slots) {
-    TestServer::Options options;
-    options.engine.max_running = slots;
-    options.engine.context_tokens = 2 * kForever;
-    options.engine.block_tokens = 4096;
-    options.engine.block_count = 1 << 20;
-    return options;
-  }
-
-  static void Check(const grpc::Status& status) {
-    if (status.ok()) return;
-    absl::FPrintF(stderr, "control_bench: %s\n", status.error_message());
-    std::abort();
-  }
-
-  Gaps gaps_;
-  TestServer server_;
-};
 
 // Reads a stream and says when its next token comes.
 class TokenWatcher {
  public:
-  TokenWatcher(Bench& bench, const std::string& id) {
+  TokenWatcher(BenchServer& bench, const std::string& id) {
     v1::AttachRequest request;
     request.set_generation_id(id);
     reader_ = bench.data().Attach(&context_, request);
@@ -224,8 +95,8 @@ double MillisecondsSince(absl::Time begin) { return absl::ToDoubleMilliseconds(a
 void MeasurePreempt() {
   const int32_t running = absl::GetFlag(FLAGS_running);
   const absl::Duration step = absl::GetFlag(FLAGS_step);
-  Bench bench(running, step);
-  for (int32_t i = 0; i < running; ++i) bench.Enqueue(absl::StrCat("g", i), Bench::Spec());
+  BenchServer bench(running, step);
+  for (int32_t i = 0; i < running; ++i) bench.Enqueue(absl::StrCat("g", i), BenchServer::Spec());
   bench.AwaitRunning(running);
   TokenWatcher watcher(bench, "g0");
   std::vector<double> preempt_ms;
@@ -273,12 +144,12 @@ double RateOf(int clients, One one) {
 void MeasureVerbs() {
   constexpr int kIds = 10000;
   constexpr int kOperations = 1000;
-  Bench bench(/*slots=*/1, absl::Milliseconds(1));
+  BenchServer bench(/*slots=*/1, absl::Milliseconds(1));
   v1::ApplyRequest enqueue;
   for (int i = 0; i < kIds; ++i) {
     v1::EnqueueRequest* one = enqueue.add_operations()->mutable_enqueue();
     one->set_generation_id(absl::StrCat("g", i));
-    *one->mutable_spec() = Bench::Spec(0, 1);
+    *one->mutable_spec() = BenchServer::Spec(0, 1);
     one->set_hold(true);
   }
   bench.Do(&v1::ControlService::Stub::Apply, enqueue);
@@ -316,7 +187,7 @@ void MeasureVerbs() {
 
 // Output tokens a second over the span, while `meanwhile` is called again and again.
 template <typename Meanwhile>
-double Throughput(Bench& bench, Meanwhile meanwhile) {
+double Throughput(BenchServer& bench, Meanwhile meanwhile) {
   const int64_t before = bench.GetEngine().totals().output_token_count();
   const absl::Time begin = absl::Now();
   while (absl::Now() - begin < absl::GetFlag(FLAGS_span)) meanwhile();
@@ -324,49 +195,115 @@ double Throughput(Bench& bench, Meanwhile meanwhile) {
   return static_cast<double>(after - before) / absl::ToDoubleSeconds(absl::Now() - begin);
 }
 
+std::string Id(int32_t n) { return absl::StrCat("g", n); }
+
+// Twice as many resident generations as slots: who runs, who waits for a slot, and who is paused.
+class Places {
+ public:
+  // Begins with a quarter paused and a quarter waiting.
+  Places(BenchServer& bench, int32_t slots) : bench_(bench) {
+    for (int32_t i = 0; i < 2 * slots; ++i) bench.Enqueue(Id(i), BenchServer::Spec());
+    bench.AwaitRunning(slots);
+    // All resident: each has run before.
+    for (int32_t i = 0; i < slots; ++i) bench.Preempt(Id(i));
+    bench.AwaitRunning(slots);
+    for (int32_t i = slots; i < 2 * slots; ++i) running_.push_back(i);
+    for (int32_t i = 0; i < slots; ++i) {
+      if (i % 2 == 0) {
+        paused_.push_back(i);
+      } else {
+        bench.Continue(Id(i));
+        waiting_.insert(i);
+      }
+    }
+  }
+
+  // A pause and a continue at one boundary; the continued one may run at once.
+  void SwapByApply() {
+    v1::ApplyRequest swap;
+    swap.add_operations()->mutable_preempt()->add_generation_ids(Id(running_.front()));
+    swap.add_operations()->mutable_resume()->add_generation_ids(Id(paused_.front()));
+    bench_.Do(&v1::ControlService::Stub::Apply, swap);
+    Continued();
+    Paused();
+  }
+
+  // A call for each, one after the other: each takes effect at a boundary of its own.
+  void SwapByCalls() {
+    bench_.Preempt(Id(running_.front()));
+    Paused();
+    bench_.Continue(Id(paused_.front()));
+    Continued();
+  }
+
+ private:
+  // The one that has run longest is paused, and its place is taken by the oldest that waits.
+  void Paused() {
+    paused_.push_back(running_.front());
+    running_.pop_front();
+    running_.push_back(*waiting_.begin());
+    waiting_.erase(waiting_.begin());
+  }
+
+  void Continued() {
+    waiting_.insert(paused_.front());
+    paused_.pop_front();
+  }
+
+  BenchServer& bench_;
+  std::deque<int32_t> running_;
+  std::deque<int32_t> paused_;
+  std::set<int32_t> waiting_;  // in the order of their arrival
+};
+
+void PrintChurn(const char* calls, int32_t swaps, double quiet, double churned,
+                const std::vector<double>& quiet_gaps_us, const std::vector<double>& gaps_us) {
+  absl::PrintF(
+      "{\"bench\":\"churn\",\"by\":\"%s\",\"swaps\":%d,\"tokens_per_s_quiet\":%.0f,\"tokens_per_s_churned\":%.0f,"
+      "\"cost_percent\":%.2f,\"gap_us_p50_quiet\":%.0f,\"gap_us_p50\":%.0f,\"gap_us_p99\":%.0f}\n",
+      calls, swaps, quiet, churned, 100 * (1 - churned / quiet), Percentile(quiet_gaps_us, 0.5),
+      Percentile(gaps_us, 0.5), Percentile(gaps_us, 0.99));
+}
+
+// Quiet before and after, so that a machine that slows down is not taken for a cost.
 void MeasureChurn() {
   const int32_t slots = absl::GetFlag(FLAGS_running);
-  Bench bench(slots, absl::GetFlag(FLAGS_step));
-  for (int32_t i = 0; i < 2 * slots; ++i) bench.Enqueue(absl::StrCat("g", i), Bench::Spec());
-  bench.AwaitRunning(slots);
-  // All resident: each has run before.
-  for (int32_t i = 0; i < slots; ++i) bench.Preempt(absl::StrCat("g", i));
-  bench.AwaitRunning(slots);
-  absl::SleepFor(absl::Seconds(1));
-  const double quiet = Throughput(bench, [] { absl::SleepFor(absl::Milliseconds(20)); });
-  const std::vector<double> quiet_gaps_us = bench.gaps().Take();
-  int32_t n = 0;
-  const absl::Time begin = absl::Now();
-  const double churned = Throughput(bench, [&] {
-    // One pause and one continue every 20 ms, at one boundary: else a slot would be empty for the step between them.
-    v1::ApplyRequest swap;
-    swap.add_operations()->mutable_preempt()->add_generation_ids(absl::StrCat("g", (n + slots) % (2 * slots)));
-    swap.add_operations()->mutable_resume()->add_generation_ids(absl::StrCat("g", n % (2 * slots)));
-    bench.Do(&v1::ControlService::Stub::Apply, swap);
-    ++n;
-    absl::SleepFor(begin + n * absl::Milliseconds(20) - absl::Now());
-  });
-  const std::vector<double> gaps_us = bench.gaps().Take();
-  absl::PrintF(
-      "{\"bench\":\"churn\",\"slots\":%d,\"resident\":%d,\"swaps\":%d,\"tokens_per_s_quiet\":%.0f,"
-      "\"tokens_per_s_churned\":%.0f,\"cost_percent\":%.2f,\"gap_us_p50_quiet\":%.0f,\"gap_us_p50\":%.0f,"
-      "\"gap_us_p99\":%.0f}\n",
-      slots, 2 * slots, n, quiet, churned, 100 * (1 - churned / quiet), Percentile(quiet_gaps_us, 0.5),
-      Percentile(gaps_us, 0.5), Percentile(gaps_us, 0.99));
+  BenchServer bench(slots, absl::GetFlag(FLAGS_step));
+  Places places(bench, slots);
+  const auto rest = [] { absl::SleepFor(absl::Milliseconds(20)); };
+  Throughput(bench, rest);
+  bench.gaps().Take();
+  const auto measure = [&](const char* by, void (Places::*swap)()) {
+    const double before = Throughput(bench, rest);
+    std::vector<double> quiet_gaps_us = bench.gaps().Take();
+    int32_t swaps = 0;
+    const absl::Time begin = absl::Now();
+    const double churned = Throughput(bench, [&] {
+      (places.*swap)();
+      ++swaps;
+      absl::SleepFor(begin + swaps * absl::Milliseconds(20) - absl::Now());
+    });
+    const std::vector<double> gaps_us = bench.gaps().Take();
+    const double after = Throughput(bench, rest);
+    for (const double gap : bench.gaps().Take()) quiet_gaps_us.push_back(gap);
+    PrintChurn(by, swaps, (before + after) / 2, churned, quiet_gaps_us, gaps_us);
+  };
+  measure("apply", &Places::SwapByApply);
+  measure("calls", &Places::SwapByCalls);
 }
 
 void MeasureInterrupt() {
   const int32_t slots = absl::GetFlag(FLAGS_running);
   const absl::Duration step = absl::GetFlag(FLAGS_step);
-  Bench bench(slots, step);
-  for (int32_t i = 0; i < slots; ++i) bench.Enqueue(absl::StrCat("batch", i), Bench::Spec(/*priority=*/10));
+  BenchServer bench(slots, step);
+  for (int32_t i = 0; i < slots; ++i) bench.Enqueue(absl::StrCat("batch", i), BenchServer::Spec(/*priority=*/10));
   bench.AwaitRunning(slots);
   std::vector<double> first_token_ms;
   int64_t most_steps = 0;
   for (int round = 0; round < 50; ++round) {
     absl::SleepFor(absl::Milliseconds(15) + absl::Microseconds(137 * round));
     v1::GenerateRequest request;
-    *request.mutable_spec() = Bench::Spec(/*priority=*/0, /*max_tokens=*/1);
+    *request.mutable_spec() = BenchServer::Spec(/*priority=*/0, /*max_tokens=*/1);
     const absl::Time begin = absl::Now();
     grpc::ClientContext context;
     const auto reader = bench.data().Generate(&context, request);

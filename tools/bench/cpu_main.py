@@ -44,23 +44,26 @@ def measure(options):
     programs = None if options.serve_only else cpu_llama.build(options.instructions)
     ours, theirs, loads, starts = [], [], [], []
     for _ in range(options.rounds):
-        if options.serve_only:
-            streams = ",".join(map(str, CLIENTS))
-            lines = bench(options.prefix, "cpu_bench", *common, "--prefill=0", f"--streams={streams}")
-        else:
+        if not options.serve_only:
             lines = bench(options.prefix, "cpu_bench", *common, f"--depth={DEPTH}")
-        ours.append(cpu_report.fermata_rates(lines, DEPTH))
+            ours.append(cpu_report.fermata_rates(lines, DEPTH))
         with Server(options.model, options.threads, options.instructions) as server:
             starts.append((server.start_s, server.peak_bytes()))
-        with Server(options.model, options.threads, options.instructions, [f"--step_tokens={STEP_TOKENS}"]) as server:
-            loads += [server.load(clients, options.output, options.prefix) for clients in CLIENTS]
+        # Each beside the engine's own figure, for the machine's pace changes from minute to minute.
+        for clients in CLIENTS:
+            own = bench(options.prefix, "cpu_bench", *common, "--prefill=0", f"--streams={clients}")
+            with Server(options.model, options.threads, options.instructions,
+                        [f"--step_tokens={STEP_TOKENS}"]) as server:
+                load = server.load(clients, options.output, options.prefix)
+            loads.append({**load, "engine_tokens_per_s":
+                          cpu_report.fermata_rates(own, DEPTH)[f"decode_{clients}"]})
         if programs is not None:
             theirs.append(cpu_llama.measure(programs, options.model, options.threads, DEPTH,
                                             options.prefix))
     floors = cpu_gguf.read_floors(options.model)
     result = {"ceilings": cpu_report.ceilings_of(bench(options.prefix, "cpu_ceilings",
                                                        f"--threads={options.threads}"), options.instructions),
-              "floors": floors, "rows": [], "serve": cpu_report.serve_rows(loads, ours),
+              "floors": floors, "rows": [], "serve": cpu_report.serve_rows(loads),
               "start": cpu_report.start_row(starts, floors["file_bytes"])}
     if theirs:
         result["rows"] = cpu_report.side_by_side(ours, theirs, floors, options.instructions)

@@ -1,8 +1,9 @@
 // Goal: real files, of each family and form, give the same logits on CUDA as on the exact CPU path, but for bfloat16's
 // rounding, and so as the references that the CPU is held against.
-// Method: one random text, in chunks, on both; |cuda - cpu| / |cpu| over all logits.
+// Method: one random text, in chunks, on both; |cuda - cpu| / |cpu| over all logits. Small files of random weights in
+// every form that GGUF files have are made on the spot.
 //
-//   family_check PATH...      .gguf files, or folders with config.json and safetensors
+//   family_check [PATH...]      .gguf files, or folders with config.json and safetensors
 
 #include <cmath>
 #include <cstdint>
@@ -13,8 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include "engine/model/tensor_type.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "tests/fakes/tiny_model.h"
 #include "tests/kernels/cuda/twins.h"
 #include "tests/model/logits_driver.h"
 
@@ -33,6 +36,21 @@ std::vector<float> Logits(const std::string& path, std::unique_ptr<kernels::Back
   std::vector<float> all;
   for (const std::vector<float>& row : sequence.logits) all.insert(all.end(), row.begin(), row.end());
   return all;
+}
+
+// One of each form.
+std::vector<std::string> WriteModels() {
+  std::vector<std::string> paths;
+  for (const TensorType type : {TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ4_0,
+                                TensorType::kQ4_1, TensorType::kQ8_0, TensorType::kQ6_K, TensorType::kQ4_K,
+                                TensorType::kQ5_K, TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kIQ4_NL}) {
+    TinyModelOptions options;
+    options.weight_type = type;
+    options.embedding_size = options.feed_forward_size = 256;
+    options.tied = paths.size() % 2 == 0;  // both ways get a turn
+    paths.push_back(WriteTinyModel(options));
+  }
+  return paths;
 }
 
 int Run(const std::vector<std::string>& paths) {
@@ -66,4 +84,8 @@ int Run(const std::vector<std::string>& paths) {
 }  // namespace
 }  // namespace fermata
 
-int main(int argc, char** argv) { return fermata::Run({argv + 1, argv + argc}); }
+int main(int argc, char** argv) {
+  std::vector<std::string> paths = fermata::WriteModels();
+  paths.insert(paths.end(), argv + 1, argv + argc);
+  return fermata::Run(paths);
+}

@@ -18,6 +18,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/backend.h"
+#include "tests/kernels/cuda/attention_check.h"
 #include "tests/kernels/cuda/twins.h"
 
 namespace fermata::kernels {
@@ -36,18 +37,19 @@ class KernelCheck {
     const Twins::Pair y = Random(int64_t{rows} * size);
     const Twins::WeightPair weight = twins_.MakeWeights(1, size, RandomBf16(size, 1.0f, random_));
     const Twins::Pair normed = twins_.MakePoisoned(x.count);
-    Both([&](Backend& b, auto at) { b.RmsNorm(*at(weight), 1e-5f, *at(x), rows, *at(normed)); });
+    twins_.Both([&](Backend& b, auto at) { b.RmsNorm(*at(weight), 1e-5f, *at(x), rows, *at(normed)); });
     Compare("RmsNorm " + shape, normed, kRounding, 1e-6);
-    Both([&](Backend& b, auto at) { b.AddBias(*at(weight), rows, *at(x)); });
+    twins_.Both([&](Backend& b, auto at) { b.AddBias(*at(weight), rows, *at(x)); });
     Compare("AddBias " + shape, x, kRounding, 1e-6);
-    Both([&](Backend& b, auto at) { b.Add(*at(y), x.count, *at(x)); });
+    twins_.Both([&](Backend& b, auto at) { b.Add(*at(y), x.count, *at(x)); });
     Compare("Add " + shape, x, 2 * kRounding, 0.03);  // x was rounded before: the sum may cancel
     const Twins::Pair gate = Random(x.count);
-    Both([&](Backend& b, auto at) { b.SwiGlu(*at(y), rows, size, *at(gate)); });
+    twins_.Both([&](Backend& b, auto at) { b.SwiGlu(*at(y), rows, size, *at(gate)); });
     Compare("SwiGlu " + shape, gate, kRounding, 1e-6);
     const Twins::Pair sum = Random(x.count);
     const Twins::Pair sum_normed = twins_.MakePoisoned(x.count);
-    Both([&](Backend& b, auto at) { b.AddRmsNorm(*at(weight), 1e-5f, *at(y), rows, *at(sum), *at(sum_normed)); });
+    twins_.Both(
+        [&](Backend& b, auto at) { b.AddRmsNorm(*at(weight), 1e-5f, *at(y), rows, *at(sum), *at(sum_normed)); });
     Compare("AddRmsNorm's sum " + shape, sum, kRounding, 1e-6);
     Compare("AddRmsNorm " + shape, sum_normed, 3 * kRounding, 1e-6);
     Gather(rows, size);
@@ -83,7 +85,7 @@ class KernelCheck {
     const Twins::WeightPair norm = twins_.MakeWeights(1, head_size, RandomBf16(head_size, 1.0f, random_));
     const Twins::WeightPair bias = twins_.MakeWeights(1, heads * head_size, RandomBf16(sizes[0], 1.0f, random_));
     std::vector<std::vector<float>> expected;
-    for (Backend* backend : Backends()) {
+    for (Backend* backend : twins_.Backends()) {
       std::vector<WeightView> views;
       for (size_t i = 0; i < sizes.size(); ++i) {
         views.push_back({WeightType::kF32, sizes[i], columns, reinterpret_cast<const uint8_t*>(values[i].data())});
@@ -109,6 +111,60 @@ class KernelCheck {
         }
       }
     }
+  }
+
+  // Two matrices made ready together, of which one gates the other.
+  void Gated(int32_t rows, int32_t columns, int32_t size) {
+    const Twins::Pair x = Random(int64_t{rows} * columns);
+    std::vector<float> gate = RandomBf16(int64_t{size} * columns, 0.1f, random_);
+    std::vector<float> up = RandomBf16(int64_t{size} * columns, 0.1f, random_);
+    std::vector<float> expected;
+    for (Backend* backend : twins_.Backends()) {
+      std::vector<WeightView> views;
+      for (const std::vector<float>* values : {&gate, &up}) {
+        views.push_back({WeightType::kF32, size, columns, reinterpret_cast<const uint8_t*>(values->data())});
+      }
+      auto weights = backend->PrepareTogether(views);
+      auto outputs = backend->AllocateTogether(rows, {size, size});
+      Expect("PrepareTogether", weights.ok());
+      Expect("AllocateTogether", outputs.ok());
+      backend->GatedMatMul({(*weights)[0].get(), (*outputs)[0].get()}, {(*weights)[1].get(), (*outputs)[1].get()},
+                           backend == &twins_.cpu() ? *x.cpu : *x.cuda, rows);
+      std::vector<float> result = twins_.Values(*backend, *(*outputs)[0], int64_t{rows} * size);
+      if (backend == &twins_.cpu()) {
+        expected = std::move(result);
+      } else {
+        tally.Compare(absl::StrCat("GatedMatMul ", rows, " x ", columns, " -> ", size), result, expected, 0.03, 0.03);
+      }
+    }
+  }
+
+  // A product that is added to rows, whose norm another product takes.
+  void Chain(int32_t rows, int32_t inner, int32_t size, int32_t outputs) {
+    const std::string shape = absl::StrCat(rows, " x ", inner, " -> ", size, " -> ", outputs);
+    const Twins::Pair x = Random(int64_t{rows} * inner);
+    const Twins::Pair sum = Random(int64_t{rows} * size);
+    const Twins::WeightPair first = twins_.MakeWeights(size, inner, RandomBf16(int64_t{size} * inner, 0.1f, random_));
+    const Twins::WeightPair second =
+        twins_.MakeWeights(outputs, size, RandomBf16(int64_t{outputs} * size, 0.1f, random_));
+    const Twins::WeightPair norm = twins_.MakeWeights(1, size, RandomBf16(size, 1.0f, random_));
+    const Twins::Pair delta = twins_.MakePoisoned(sum.count);
+    const Twins::Pair normed = twins_.MakePoisoned(sum.count);
+    const Twins::Pair result = twins_.MakePoisoned(int64_t{rows} * outputs);
+    twins_.Both([&](Backend& b, auto at) {
+      b.MatMul({{at(first), at(delta)}}, *at(x), rows);
+      b.AddRmsNorm(*at(norm), 1e-5f, *at(delta), rows, *at(sum), *at(normed));
+      b.MatMul({{at(second), at(result)}}, *at(normed), rows);
+    });
+    Compare("Chain's sum " + shape, sum, 2 * kRounding, 0.03);
+    Compare("Chain " + shape, result, 0.03, 0.02 + 0.003 * std::sqrt(size));
+    // What the second product need not have: another one asks for it.
+    const Twins::Pair again = twins_.MakePoisoned(sum.count);
+    twins_.Both([&](Backend& b, auto at) {
+      b.MatMul({{at(first), at(delta)}}, *at(x), rows);
+      b.AddRmsNorm(*at(norm), 1e-5f, *at(delta), rows, *at(sum), *at(again));
+    });
+    Compare("Chain's norm " + shape, again, 4 * kRounding, 0.03);
   }
 
   void DrawTokens(int32_t rows, int32_t size) {
@@ -151,46 +207,6 @@ class KernelCheck {
     Expect("KV of block 2, to memory that is not pinned", std::equal(memory, memory + bytes, plain.data()));
   }
 
-  // Contexts of `lengths` whose last `counts` tokens are computed in one step, after the others were stored in one.
-  // `turn`: whether positions turn queries and keys; else both back ends have the same bits in their caches.
-  void Attention(int32_t head_size, int32_t kv_heads, int32_t group, const std::vector<int32_t>& lengths,
-                 const std::vector<int32_t>& counts, bool turn) {
-    const int32_t layers = 2;
-    std::vector<float> frequencies(head_size / 2);
-    for (int32_t i = 0; i < head_size / 2; ++i) frequencies[i] = turn ? std::pow(100.0f, -2.0f * i / head_size) : 0.0f;
-    int32_t block_count = 1;
-    for (const int32_t length : lengths) block_count += (length + kBlockTokens - 1) / kBlockTokens;
-    for (Backend* backend : Backends()) {
-      Expect("SetRope", backend->SetRope(frequencies).ok());
-      Expect("AllocateKv", backend->AllocateKv({block_count, kBlockTokens, layers, kv_heads, head_size}).ok());
-    }
-    std::vector<std::vector<int32_t>> blocks(lengths.size());
-    int32_t next = block_count;
-    for (size_t i = 0; i < lengths.size(); ++i) {
-      for (int32_t p = 0; p < lengths[i]; p += kBlockTokens) blocks[i].push_back(--next);
-    }
-    PoisonCache(block_count, layers, kv_heads, head_size);
-    std::vector<Segment> before, now;
-    int32_t before_rows = 0, rows = 0;
-    for (size_t i = 0; i < lengths.size(); ++i) {
-      const int32_t old = lengths[i] - counts[i];
-      if (old > 0) before.push_back({before_rows, old, 0, blocks[i].data()});
-      now.push_back({rows, counts[i], old, blocks[i].data()});
-      before_rows += old;
-      rows += counts[i];
-    }
-    const std::string shape =
-        absl::StrCat("head ", head_size, ", ", kv_heads, " x ", group, ", ", lengths.size(), " contexts of ",
-                     lengths[0], "... and ", counts[0], "... rows", turn ? ", turned" : "");
-    if (before_rows > 0) Store(before, before_rows, kv_heads, group, head_size, nullptr, shape);
-    Twins::Pair q;
-    Store(now, rows, kv_heads, group, head_size, &q, shape);
-    const Twins::Pair output = twins_.MakePoisoned(q.count);
-    Both([&](Backend& b, auto at) { b.Attention(1, kv_heads * group, *at(q), *at(output)); });
-    Compare("Attention " + shape, output, 2 * kRounding, turn ? 0.04 : 0.01);
-    Both([&](Backend& b, auto) { Expect("Synchronize", b.Synchronize().ok()); });
-  }
-
  private:
   // Whether `token`, and none before it but for rounding, is what `draw` draws.
   static bool IsDrawn(const float* row, int32_t size, const Backend::Draw& draw, int32_t token) {
@@ -207,24 +223,6 @@ class KernelCheck {
     return before <= target + 1e-5 * total && before + own >= target - 1e-5 * total;
   }
 
-  // Which of a pair's two a back end uses.
-  struct OfCpu {
-    Buffer* operator()(const Twins::Pair& pair) const { return pair.cpu.get(); }
-    Weights* operator()(const Twins::WeightPair& pair) const { return pair.cpu.get(); }
-  };
-  struct OfCuda {
-    Buffer* operator()(const Twins::Pair& pair) const { return pair.cuda.get(); }
-    Weights* operator()(const Twins::WeightPair& pair) const { return pair.cuda.get(); }
-  };
-
-  std::vector<Backend*> Backends() { return {&twins_.cpu(), &twins_.cuda()}; }
-
-  template <typename Operation>
-  void Both(Operation operation) {
-    operation(static_cast<Backend&>(twins_.cpu()), OfCpu());
-    operation(static_cast<Backend&>(twins_.cuda()), OfCuda());
-  }
-
   void Gather(int32_t rows, int32_t size) {
     const Twins::Pair x = Random(int64_t{rows} * size);
     const Twins::WeightPair table = twins_.MakeWeights(9, size * 8, RandomBf16(int64_t{9} * size * 8, 1.0f, random_));
@@ -233,44 +231,13 @@ class KernelCheck {
     for (int32_t i = 0; i < 7; ++i) tokens.push_back(static_cast<int32_t>(random_() % 9));
     const Twins::Pair gathered = twins_.MakePoisoned(5 * size);
     const Twins::Pair embedded = twins_.MakePoisoned(7 * 8 * size);
-    Both([&](Backend& b, auto at) {
+    twins_.Both([&](Backend& b, auto at) {
       b.BeginStep({});
       b.GatherRows(*at(x), indices, size, *at(gathered));
       b.Embed(*at(table), tokens, *at(embedded));
     });
     Compare(absl::StrCat("GatherRows ", size), gathered, 0, 0);
     Compare(absl::StrCat("Embed ", size * 8), embedded, 0, 0);
-  }
-
-  void Store(const std::vector<Segment>& segments, int32_t rows, int32_t kv_heads, int32_t group, int32_t head_size,
-             Twins::Pair* q_out, const std::string& shape) {
-    Twins::Pair q = Random(int64_t{rows} * kv_heads * group * head_size);
-    const Twins::Pair k = Random(int64_t{rows} * kv_heads * head_size);
-    const Twins::Pair v = Random(int64_t{rows} * kv_heads * head_size);
-    Both([&](Backend& b, auto at) {
-      b.BeginStep(segments);
-      b.RopeAndStore(1, kv_heads * group, *at(q), *at(k), *at(v));
-    });
-    Compare("RopeAndStore " + shape, q, kRounding, 2e-4);
-    if (q_out == nullptr) return;
-    // The same queries for both, rounded.
-    *q_out = twins_.Make(twins_.CudaValues(q));
-    twins_.cuda().BeginStep(segments);
-  }
-
-  // NaN in every slot, so that reading beyond a context shows.
-  void PoisonCache(int32_t block_count, int32_t layers, int32_t kv_heads, int32_t head_size) {
-    const int32_t rows = block_count * kBlockTokens;
-    std::vector<int32_t> blocks(block_count);
-    for (int32_t i = 0; i < block_count; ++i) blocks[i] = i;
-    const std::vector<Segment> all = {{0, rows, 0, blocks.data()}};
-    Twins::Pair poison = twins_.MakePoisoned(int64_t{rows} * kv_heads * head_size);
-    Both([&](Backend& b, auto at) {
-      b.BeginStep(all);
-      for (int32_t layer = 0; layer < layers; ++layer) {
-        b.RopeAndStore(layer, kv_heads, *at(poison), *at(poison), *at(poison));
-      }
-    });
   }
 
   Twins::Pair Random(int64_t count) { return twins_.Make(RandomBf16(count, 1.0f, random_)); }
@@ -287,20 +254,29 @@ class KernelCheck {
   Tally tally;
 };
 
+void Few(KernelCheck& check, AttentionCheck& attention) {
+  check.Rows(3, 257);
+  check.Rows(3, 64);
+  check.Product(3, 264, {40, 33}, true);
+  check.Product(33, 576, {192, 64}, false);
+  check.Together(9, 264, 40, 2);
+  check.Gated(3, 264, 40);
+  check.Chain(3, 264, 520, 40);
+  check.KvCopies();
+  check.DrawTokens(5, 4100);
+  attention.Attention(128, 2, 4, {300, 65, 1100}, {1, 1, 2}, false);
+  attention.Decode(128, 2, 4, {300, 63, 64, 1100});
+  attention.Attention(128, 2, 4, {300, 65}, {140, 1}, true);
+  attention.Attention(64, 1, 3, {300, 65}, {70, 1}, false);
+}
+
 int Run(uint32_t seed, const cuda::DeviceOptions& options, bool few) {
   const std::unique_ptr<Twins> twins = Twins::Create(options);
   if (twins == nullptr) return 0;
   KernelCheck check(*twins, seed);
+  AttentionCheck attention(*twins, seed + 1, check.tally);
   if (few) {
-    check.Rows(3, 257);
-    check.Rows(3, 64);
-    check.Product(3, 264, {40, 33}, true);
-    check.Product(33, 576, {192, 64}, false);
-    check.Together(9, 264, 40, 2);
-    check.KvCopies();
-    check.DrawTokens(5, 4100);
-    check.Attention(128, 2, 4, {300, 65}, {140, 1}, true);
-    check.Attention(64, 1, 3, {300, 65}, {70, 1}, false);
+    Few(check, attention);
     return check.tally.Finish();
   }
   for (const int32_t rows : {1, 3, 130}) {
@@ -319,20 +295,36 @@ int Run(uint32_t seed, const cuda::DeviceOptions& options, bool few) {
     check.Together(rows, 576, 64, 3);
     check.Together(rows, 264, 40, 2);
   }
+  for (const int32_t rows : {1, 2, 7, 8, 9, 70}) {
+    check.Gated(rows, 576, 192);
+    check.Gated(rows, 264, 41);
+    check.Gated(rows, 64, 8);
+    check.Chain(rows, 576, 192, 88);
+    check.Chain(rows, 1032, 4096, 16);
+  }
   check.KvCopies();
   for (const int32_t size : {1, 7, 2048, 2049, 32000, 128256}) check.DrawTokens(12, size);
   for (const int32_t group : {1, 3, 4, 8}) {
-    check.Attention(128, 2, group, {1000, 128, 127, 400}, {600, 128, 127, 99}, false);
-    check.Attention(128, 2, group, {1100, 256, 257}, {1000, 1, 129}, true);
+    attention.Attention(128, 2, group, {1000, 128, 127, 400}, {600, 128, 127, 99}, false);
+    attention.Attention(128, 2, group, {1100, 256, 257}, {1000, 1, 129}, true);
+  }
+  // Few tokens of contexts so long that heads are cut where shares of the work end.
+  attention.Attention(128, 8, 4, {1400, 63, 64, 65, 2100, 5000, 1, 1700, 999, 1024, 1025, 3333},
+                      {1, 1, 2, 3, 1, 4, 1, 1, 1, 2, 1, 1}, false);
+  attention.Attention(128, 8, 1, {3100, 16, 2000, 700}, {1, 16, 9, 1}, false);
+  attention.Decode(128, 8, 4, {1400, 63, 64, 65, 2100, 5000, 0, 1700, 999, 1023, 1024, 3333});
+  for (const int32_t group : {1, 3, 4, 8, 16, 17}) {
+    attention.Decode(128, 2, group, {1, 15, 16, 47, 48, 200, 0, 62});
+    attention.Decode(64, 2, group, {1, 15, 16, 47, 48, 200, 0, 62});
   }
   for (const int32_t head : {16, 32, 64, 80, 96, 128}) {
     for (const int32_t group : {1, 2, 3, 4, 5, 7, 8, 17}) {
       for (const bool turn : {false, true}) {
         const int32_t kv_heads = 1 + group % 3;
-        check.Attention(head, kv_heads, group, {1, 15, 16, 17, 63, 64, 65, 200}, {1, 1, 1, 1, 1, 1, 1, 1}, turn);
-        check.Attention(head, kv_heads, group, {1500}, {1}, turn);
-        check.Attention(head, kv_heads, group, {70, 130, 33, 5, 300}, {70, 3, 2, 5, 1}, turn);
-        check.Attention(head, kv_heads, group, {129, 1}, {128, 1}, turn);
+        attention.Attention(head, kv_heads, group, {1, 15, 16, 17, 63, 64, 65, 200}, {1, 1, 1, 1, 1, 1, 1, 1}, turn);
+        attention.Attention(head, kv_heads, group, {1500}, {1}, turn);
+        attention.Attention(head, kv_heads, group, {70, 130, 33, 5, 300}, {70, 3, 2, 5, 1}, turn);
+        attention.Attention(head, kv_heads, group, {129, 1}, {128, 1}, turn);
       }
     }
   }

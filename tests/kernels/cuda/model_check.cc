@@ -113,6 +113,87 @@ std::vector<float> LogitsInCompany(const LlamaConfig& config, Transformer& trans
   return all;
 }
 
+// The logits of every row of one context that is computed token by token, in steps of as many other contexts as
+// `random` has it, in any order: such steps are replayed where the back end keeps them.
+std::vector<float> LogitsByDecode(const LlamaConfig& config, Transformer& transformer, int32_t length,
+                                  std::mt19937& random) {
+  constexpr int32_t kOthers = 8;
+  std::vector<float> all;
+  std::vector<int32_t> blocks(64), positions(kOthers, 0), order, outputs;
+  for (int32_t i = 0; i < 64; ++i) blocks[i] = i;
+  std::shuffle(blocks.begin(), blocks.end(), random);
+  for (int32_t done = 0; done < length; ++done) {
+    order.assign(1, -1);
+    for (int32_t other = 0; other < kOthers; ++other) {
+      if (random() % 2 == 0 && positions[other] < 4 * kBlockTokens) order.push_back(other);
+    }
+    std::shuffle(order.begin(), order.end(), random);
+    std::vector<int32_t> tokens;
+    std::vector<kernels::Segment> segments;
+    outputs.clear();
+    for (const int32_t which : order) {
+      const int32_t row = static_cast<int32_t>(tokens.size());
+      outputs.push_back(row);
+      if (which < 0) {
+        segments.push_back({row, 1, done, blocks.data()});
+        tokens.push_back(done * 31 % config.vocabulary_size);
+      } else {
+        segments.push_back({row, 1, positions[which]++, blocks.data() + 32 + 4 * which});
+        tokens.push_back(static_cast<int32_t>(random() % config.vocabulary_size));
+      }
+    }
+    std::shuffle(outputs.begin(), outputs.end(), random);
+    const absl::Span<const float> logits = Must(transformer.Forward(tokens, segments, outputs));
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (order[static_cast<size_t>(outputs[i])] >= 0) continue;
+      const auto row =
+          logits.subspan(i * static_cast<size_t>(config.vocabulary_size), static_cast<size_t>(config.vocabulary_size));
+      all.insert(all.end(), row.begin(), row.end());
+    }
+  }
+  return all;
+}
+
+// |a - b| / |b|
+double RelativeError(const std::vector<float>& actual, const std::vector<float>& expected) {
+  double difference = 0;
+  double norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
+    norm += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  return actual.size() == expected.size() ? std::sqrt(difference / norm) : 1;
+}
+
+// Goal: steps of decode that are kept and replayed give what the CPU gives.
+int CheckDecode() {
+  const std::unique_ptr<kernels::Twins> twins = kernels::Twins::Create();
+  if (twins == nullptr) return 0;
+  kernels::Tally tally;
+  for (const int32_t head_size : {64, 128}) {
+    for (const int32_t group : {1, 2, 4}) {
+      const LlamaConfig config = SmallConfig(head_size, group);
+      std::vector<std::vector<float>> logits;
+      for (kernels::Backend* backend :
+           {static_cast<kernels::Backend*>(&twins->cpu()), static_cast<kernels::Backend*>(&twins->cuda())}) {
+        DummyWeights source("made up", /*tied=*/false);
+        const LlamaWeights weights = Must(LoadLlamaWeights(source, config, *backend));
+        const auto transformer = Must(Transformer::Create(config, weights, *backend, kMaxRows, kMaxRows));
+        CHECK(backend->AllocateKv({64, kBlockTokens, config.layer_count, config.kv_head_count, config.head_size}).ok());
+        CHECK(transformer->Tune().ok());
+        std::mt19937 random(head_size + group);
+        logits.push_back(LogitsByDecode(config, *transformer, 150, random));
+      }
+      const double error = RelativeError(logits[1], logits[0]);
+      std::printf("{\"check\":\"decode\",\"head_size\":%d,\"group\":%d,\"relative_error\":%.5f}\n", head_size, group,
+                  error);
+      tally.Expect("decode of head size " + std::to_string(head_size) + ", group " + std::to_string(group),
+                   error < kTolerance);
+    }
+  }
+  return tally.Finish();
+}
+
 // Goal: batch-invariant, a context's logits are the same to the bit, however its prefill is cut and whoever is beside.
 int CheckInvariance() {
   const std::unique_ptr<kernels::Twins> twins = kernels::Twins::Create({.batch_invariant = true});
@@ -126,14 +207,18 @@ int CheckInvariance() {
       DummyWeights source("made up", /*tied=*/false);
       const LlamaWeights weights = Must(LoadLlamaWeights(source, config, backend));
       const auto transformer = Must(Transformer::Create(config, weights, backend, kMaxRows, kMaxRows));
-      CHECK(transformer->Tune().ok());
       CHECK(backend.AllocateKv({64, kBlockTokens, config.layer_count, config.kv_head_count, config.head_size}).ok());
+      CHECK(transformer->Tune().ok());
       const std::vector<float> undisturbed = LogitsInCompany(config, *transformer, 400, random);
       for (int i = 0; i < 5; ++i) {
         tally.Expect("the same logits in company " + std::to_string(i) + ", head size " + std::to_string(head_size) +
                          ", group " + std::to_string(group),
                      undisturbed == LogitsInCompany(config, *transformer, 400, random));
       }
+      const std::vector<float> first(undisturbed.begin(), undisturbed.begin() + int64_t{100} * config.vocabulary_size);
+      tally.Expect(
+          "the same logits token by token, head size " + std::to_string(head_size) + ", group " + std::to_string(group),
+          first == LogitsByDecode(config, *transformer, 100, random));
     }
   }
   return tally.Finish();
@@ -148,13 +233,7 @@ int Run() {
       const LlamaConfig config = SmallConfig(head_size, group);
       const std::vector<float> expected = Logits(config, twins->cpu());
       const std::vector<float> actual = Logits(config, twins->cuda());
-      double difference = 0;
-      double norm = 0;
-      for (size_t i = 0; i < expected.size(); ++i) {
-        difference += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
-        norm += std::pow(static_cast<double>(expected[i]), 2);
-      }
-      const double error = std::sqrt(difference / norm);
+      const double error = RelativeError(actual, expected);
       std::printf("{\"check\":\"model\",\"head_size\":%d,\"group\":%d,\"relative_error\":%.5f}\n", head_size, group,
                   error);
       tally.Expect("logits of head size " + std::to_string(head_size) + ", group " + std::to_string(group),
@@ -169,5 +248,6 @@ int Run() {
 
 int main() {
   const int logits = fermata::Run();
-  return fermata::CheckInvariance() + logits == 0 ? 0 : 1;
+  const int decode = fermata::CheckDecode();
+  return fermata::CheckInvariance() + decode + logits == 0 ? 0 : 1;
 }

@@ -67,6 +67,25 @@ class Twins {
   // The first `count` elements of a buffer of either.
   std::vector<float> Values(Backend& backend, const Buffer& buffer, int64_t count);
 
+  // Which of a pair's two a back end uses.
+  struct OfCpu {
+    Buffer* operator()(const Pair& pair) const { return pair.cpu.get(); }
+    Weights* operator()(const WeightPair& pair) const { return pair.cpu.get(); }
+  };
+  struct OfCuda {
+    Buffer* operator()(const Pair& pair) const { return pair.cuda.get(); }
+    Weights* operator()(const WeightPair& pair) const { return pair.cuda.get(); }
+  };
+
+  // Has both do it: operation(Backend&, which of a pair).
+  template <typename Operation>
+  void Both(Operation operation) {
+    operation(static_cast<Backend&>(cpu_), OfCpu());
+    operation(static_cast<Backend&>(*cuda_), OfCuda());
+  }
+
+  std::vector<Backend*> Backends() { return {&cpu_, cuda_.get()}; }
+
   CpuBackend& cpu() { return cpu_; }
   CudaBackend& cuda() { return *cuda_; }
 

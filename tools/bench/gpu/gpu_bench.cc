@@ -39,6 +39,8 @@ ABSL_FLAG(bool, hopper_attention, true, "prefill by Hopper's own means");
 ABSL_FLAG(int32_t, pieces_per_place, 1, "how finely attention of few queries is cut");
 ABSL_FLAG(bool, tune, true, "have products measured before");
 ABSL_FLAG(bool, products, true, "measure the products alone, too");
+ABSL_FLAG(bool, record_steps, true, "steps of decode as CUDA graphs");
+ABSL_FLAG(std::vector<std::string>, streams, {}, "of decodes, those of so many streams alone");
 ABSL_FLAG(int32_t, rounds, 21, "how often each is measured");
 
 namespace fermata {
@@ -105,7 +107,9 @@ Sizes SizesOf(const std::string& shape) {
 
 class Bench {
  public:
-  Bench(Sizes sizes, kernels::Backend& backend) : sizes_(std::move(sizes)), backend_(backend) {}
+  // `cuda` is the back end if it is one of CUDA.
+  Bench(Sizes sizes, kernels::Backend& backend, const kernels::CudaBackend* cuda)
+      : sizes_(std::move(sizes)), backend_(backend), cuda_(cuda) {}
 
   void Load() {
     const auto begin = std::chrono::steady_clock::now();
@@ -164,7 +168,9 @@ class Bench {
   }
 
   void Decodes() {
+    const std::vector<std::string> asked = absl::GetFlag(FLAGS_streams);
     for (const DecodeCase& decode : sizes_.decodes) {
+      if (!asked.empty() && std::count(asked.begin(), asked.end(), absl::StrCat(decode.streams)) == 0) continue;
       const std::vector<kernels::Segment> segments = DecodeSegments(decode);
       std::vector<int32_t> tokens(decode.streams, 1), outputs;
       for (int32_t i = 0; i < decode.streams; ++i) outputs.push_back(i);
@@ -179,12 +185,13 @@ class Bench {
         for (int32_t i = 1; i < decode.streams; i += 2) draws[i] = {0.3, 0.7f};
         drawn = Median([&] { Must(transformer_->Forward(tokens, segments, outputs, draws)); });
       }
+      const double on_device = cuda_ != nullptr ? cuda_->LastStepSeconds() : -1;
       std::printf(
           "{\"bench\":\"decode\",\"streams\":%d,\"context\":%d,\"step_ms\":%.3f,\"step_without_logits_ms\":%.3f,"
           "\"step_with_logits_copied_ms\":%.3f,"
-          "\"tokens_per_s\":%.1f,\"attention_us\":%.1f,\"attention_tb_per_s\":%.3f}\n",
+          "\"tokens_per_s\":%.1f,\"attention_us\":%.1f,\"attention_tb_per_s\":%.3f,\"on_device_ms\":%.3f}\n",
           decode.streams, decode.context, (drawn > 0 ? drawn : step) * 1e3, alone * 1e3, step * 1e3,
-          decode.streams / (drawn > 0 ? drawn : step), attention * 1e6, kv_bytes / attention / 1e12);
+          decode.streams / (drawn > 0 ? drawn : step), attention * 1e6, kv_bytes / attention / 1e12, on_device * 1e3);
       std::fflush(stdout);
     }
   }
@@ -349,6 +356,7 @@ class Bench {
 
   const Sizes sizes_;
   kernels::Backend& backend_;
+  const kernels::CudaBackend* cuda_;
   LlamaWeights weights_;
   std::unique_ptr<Transformer> transformer_;
   std::vector<int32_t> blocks_;
@@ -356,20 +364,24 @@ class Bench {
 
 int Run() {
   std::unique_ptr<kernels::Backend> backend;
+  const kernels::CudaBackend* known = nullptr;
   if (absl::GetFlag(FLAGS_backend) == "cpu") {
     backend = std::make_unique<kernels::CpuBackend>(kernels::CpuBackend::BestOptions(/*threads=*/2));
   } else {
     absl::StatusOr<std::unique_ptr<kernels::CudaBackend>> cuda =
         kernels::CudaBackend::Create({.batch_invariant = absl::GetFlag(FLAGS_batch_invariant),
                                       .hopper_attention = absl::GetFlag(FLAGS_hopper_attention),
-                                      .pieces_per_place = absl::GetFlag(FLAGS_pieces_per_place)});
+                                      .pieces_per_place = absl::GetFlag(FLAGS_pieces_per_place),
+                                      .record_steps = absl::GetFlag(FLAGS_record_steps),
+                                      .time_steps = true});
     if (!cuda.ok()) {
       std::fprintf(stderr, "gpu_bench: %s\n", std::string(cuda.status().message()).c_str());
       return 1;
     }
+    known = cuda->get();
     backend = *std::move(cuda);
   }
-  Bench bench(SizesOf(absl::GetFlag(FLAGS_shape)), *backend);
+  Bench bench(SizesOf(absl::GetFlag(FLAGS_shape)), *backend, known);
   bench.Load();
   bench.Ceiling();
   bench.Decodes();

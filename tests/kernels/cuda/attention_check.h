@@ -1,0 +1,51 @@
+// Attention, and what stores keys and values for it, of both back ends side by side.
+
+#ifndef FERMATA_TESTS_KERNELS_CUDA_ATTENTION_CHECK_H_
+#define FERMATA_TESTS_KERNELS_CUDA_ATTENTION_CHECK_H_
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "tests/kernels/cuda/twins.h"
+
+namespace fermata::kernels {
+
+// Borrows what it is given. Caches are poisoned first, so that reading beyond a context shows.
+class AttentionCheck {
+ public:
+  AttentionCheck(Twins& twins, uint32_t seed, Tally& tally) : twins_(twins), random_(seed), tally_(tally) {}
+
+  // Contexts of `lengths` whose last `counts` tokens are computed in one step, after the others were stored in one.
+  // `turn`: whether positions turn queries and keys; else both back ends have the same bits in their caches.
+  void Attention(int32_t head_size, int32_t kv_heads, int32_t group, const std::vector<int32_t>& lengths,
+                 const std::vector<int32_t>& counts, bool turn);
+
+  // Contexts of `lengths` that go on by a token each, twice: stored and attended to in one go where the back end can.
+  void Decode(int32_t head_size, int32_t kv_heads, int32_t group, const std::vector<int32_t>& lengths);
+
+ private:
+  // Random rows; their queries, as they were turned, if asked for: the same for both, and the step begun anew.
+  void Store(const std::vector<Segment>& segments, int32_t rows, int32_t kv_heads, int32_t group, int32_t head_size,
+             Twins::Pair* q_out, const std::string& shape);
+
+  // NaN in every slot.
+  void PoisonCache(int32_t block_count, int32_t layers, int32_t kv_heads, int32_t head_size);
+
+  Twins::Pair Random(int64_t count) { return twins_.Make(RandomBf16(count, 1.0f, random_)); }
+
+  void Compare(const std::string& what, const Twins::Pair& pair, double relative, double absolute) {
+    tally_.Compare(what, twins_.CudaValues(pair), twins_.CpuValues(pair), relative, absolute);
+  }
+  void Expect(const std::string& what, bool holds) { tally_.Expect(what, holds); }
+
+  Twins& twins_;
+  std::mt19937 random_;
+  Tally& tally_;
+};
+
+}  // namespace fermata::kernels
+
+#endif  // FERMATA_TESTS_KERNELS_CUDA_ATTENTION_CHECK_H_

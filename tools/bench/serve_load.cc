@@ -28,6 +28,7 @@ ABSL_FLAG(std::string, address, "127.0.0.1:50051", "the data plane");
 ABSL_FLAG(int32_t, clients, 8, "streams at once");
 ABSL_FLAG(int32_t, prompt, 128, "tokens of each prompt");
 ABSL_FLAG(int32_t, output, 128, "tokens that each stream decodes");
+ABSL_FLAG(double, temperature, 0, "of the sampling; 0: greedy, as the engine's own figure is");
 
 namespace fermata {
 namespace {
@@ -52,7 +53,7 @@ v1::GenerateRequest MakeRequest(int32_t client, uint32_t seed) {
   for (int32_t i = 0; i < absl::GetFlag(FLAGS_prompt); ++i) {
     spec->mutable_prompt()->mutable_token_ids()->add_token_ids(static_cast<int32_t>(256 + random() % 16384));
   }
-  spec->mutable_sampling()->set_temperature(0);
+  spec->mutable_sampling()->set_temperature(static_cast<float>(absl::GetFlag(FLAGS_temperature)));
   spec->mutable_sampling()->set_max_tokens(absl::GetFlag(FLAGS_output));
   spec->mutable_sampling()->set_ignore_eos(true);
   return request;

@@ -76,6 +76,7 @@ CpuBackendOptions CpuBackend::BestOptions(int threads) {
 absl::StatusOr<std::unique_ptr<Weights>> CpuBackend::Prepare(const WeightView& view) {
   const bool pack = !options_.exact && view.rows > 1 && PackedMatrix::CanPack(view.type);
   std::unique_ptr<PackedMatrix> packed = pack ? PackedMatrix::Pack(view, packed_) : nullptr;
+  if (pack) packed_columns_.insert(view.columns);
   if (pack && packed == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory to pack a matrix of ", view.rows, " x ", view.columns));
   }
@@ -125,28 +126,49 @@ absl::StatusOr<absl::Span<const float>> CpuBackend::ToHost(const Buffer& floats,
 
 void CpuBackend::Embed(const Weights& table, absl::Span<const int32_t> tokens, Buffer& output) {
   const WeightView& view = CpuWeights::From(table).view();
-  for (size_t r = 0; r < tokens.size(); ++r) DequantizeRow(view, tokens[r], Data(output) + r * view.columns);
+  float* const to = Overwrite(output);
+  for (size_t r = 0; r < tokens.size(); ++r) DequantizeRow(view, tokens[r], to + r * view.columns);
+}
+
+float* CpuBackend::Overwrite(Buffer& buffer) {
+  if (&buffer == quantized_of_) quantized_of_ = nullptr;
+  return Data(buffer);
+}
+
+bool CpuBackend::BeginQuantized(const Buffer& of, int32_t rows, int64_t columns) {
+  if (packed_columns_.count(columns) == 0) return false;
+  quantized_of_ = &of;
+  quantized_rows_ = rows;
+  quantized_.Resize(rows, columns);
+  return true;
 }
 
 void CpuBackend::RmsNorm(const Weights& weight, float epsilon, const Buffer& x, int32_t rows, Buffer& output) {
   const float* from = Data(x);
-  float* to = Data(output);
+  float* to = Overwrite(output);
   const std::vector<float>& factors = CpuWeights::From(weight).vector();
   const int32_t size = static_cast<int32_t>(factors.size());
-  pool_.Run(rows, /*chunk=*/8, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) ops_.rms_norm(from + r * size, factors.data(), epsilon, size, to + r * size);
+  const bool quantize = BeginQuantized(output, rows, size);
+  pool_.Run(rows, kRowChunk, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      ops_.rms_norm(from + r * size, factors.data(), epsilon, size, to + r * size);
+      if (quantize) ops_.quantize(to + r * size, r, quantized_);
+    }
   });
 }
 
 void CpuBackend::AddRmsNorm(const Weights& weight, float epsilon, const Buffer& delta, int32_t rows, Buffer& x,
                             Buffer& output) {
+  float* const sum = Overwrite(x);
+  float* const to = Overwrite(output);
   const std::vector<float>& factors = CpuWeights::From(weight).vector();
   const int32_t size = static_cast<int32_t>(factors.size());
+  const bool quantize = BeginQuantized(output, rows, size);
   pool_.Run(rows, kRowChunk, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
-      float* const row = Data(x) + r * size;
-      ops_.add(Data(delta) + r * size, size, row);
-      ops_.rms_norm(row, factors.data(), epsilon, size, Data(output) + r * size);
+      ops_.add(Data(delta) + r * size, size, sum + r * size);
+      ops_.rms_norm(sum + r * size, factors.data(), epsilon, size, to + r * size);
+      if (quantize) ops_.quantize(to + r * size, r, quantized_);
     }
   });
 }
@@ -160,15 +182,20 @@ void CpuBackend::MatMul(absl::Span<const Product> products, const Buffer& x, int
       MultiplyFloat(product, Data(x), rows);
     }
   }
-  if (!packed.empty()) MultiplyPacked(packed, Data(x), rows);
+  if (!packed.empty()) MultiplyPacked(packed, x, rows);
+  for (const Product& product : products) Overwrite(*product.output);
 }
 
-void CpuBackend::MultiplyPacked(absl::Span<const Product> products, const float* x, int32_t rows) {
+void CpuBackend::MultiplyPacked(absl::Span<const Product> products, const Buffer& x, int32_t rows) {
   const int64_t columns = products[0].weights->columns();
-  quantized_.Resize(rows, columns);
-  pool_.Run(rows, /*chunk=*/4, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) ops_.quantize(x + r * columns, r, quantized_);
-  });
+  const bool done = quantized_of_ == &x && quantized_rows_ == rows && quantized_.columns() == columns;
+  quantized_of_ = nullptr;
+  if (!done) {
+    quantized_.Resize(rows, columns);
+    pool_.Run(rows, kRowChunk, [&](int64_t begin, int64_t end, int) {
+      for (int64_t r = begin; r < end; ++r) ops_.quantize(Data(x) + r * columns, r, quantized_);
+    });
+  }
   if (rows >= kRowsOfAThread * pool_.threads()) {
     // Each thread has rows of its own, which stay in its cache from operation to operation.
     const int64_t chunk = std::min<int64_t>(kRowTile, (rows + pool_.threads() - 1) / pool_.threads());
@@ -296,15 +323,17 @@ void CpuBackend::BeginStep(absl::Span<const Segment> segments) {
 }
 
 void CpuBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) {
+  float* const queries = Overwrite(q);
+  float* const all_keys = Overwrite(k);
   const int32_t size = kv_shape_.head_size;
   const int32_t kv_size = kv_shape_.kv_head_count * size;
   pool_.Run(static_cast<int64_t>(places_.size()), kRowChunk, [&](int64_t begin, int64_t end, int thread) {
     std::vector<float>& scratch = scratch_[thread];
     if (static_cast<int32_t>(scratch.size()) < kv_size) scratch.resize(kv_size);
     for (int64_t row = begin; row < end; ++row) {
-      float* key = Data(k) + row * kv_size;
+      float* key = all_keys + row * kv_size;
       const Turn* turns = turns_.data() + row * (size / 2);
-      ops_.rotate(turns, head_count, size, Data(q) + row * head_count * size);
+      ops_.rotate(turns, head_count, size, queries + row * head_count * size);
       ops_.rotate(turns, kv_shape_.kv_head_count, size, key);
       Store(places_[row], layer, key, Data(v) + row * kv_size, scratch.data());
     }
@@ -313,28 +342,34 @@ void CpuBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buff
 
 void CpuBackend::Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) {
   const KvLayer kv = {kv_type(), LayerOf(0, layer), kv_block_bytes(), kv_shape_};
-  attention_.Run(segments_, kv, head_count, Data(q), Data(output));
+  attention_.Run(segments_, kv, head_count, Data(q), Overwrite(output));
 }
 
 void CpuBackend::SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) {
-  pool_.Run(rows, /*chunk=*/2, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) ops_.swiglu(Data(up) + r * size, size, Data(gate) + r * size);
+  float* const to = Overwrite(gate);
+  const bool quantize = BeginQuantized(gate, rows, size);
+  pool_.Run(rows, kRowChunk, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      ops_.swiglu(Data(up) + r * size, size, to + r * size);
+      if (quantize) ops_.quantize(to + r * size, r, quantized_);
+    }
   });
 }
 
 void CpuBackend::AddBias(const Weights& bias, int32_t rows, Buffer& x) {
   const std::vector<float>& values = CpuWeights::From(bias).vector();
-  float* element = Data(x);
+  float* element = Overwrite(x);
   for (int32_t r = 0; r < rows; ++r) {
     for (const float value : values) *element++ += value;
   }
 }
 
-void CpuBackend::Add(const Buffer& y, int64_t count, Buffer& x) { ops_.add(Data(y), count, Data(x)); }
+void CpuBackend::Add(const Buffer& y, int64_t count, Buffer& x) { ops_.add(Data(y), count, Overwrite(x)); }
 
 void CpuBackend::GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) {
+  float* const to = Overwrite(output);
   for (size_t n = 0; n < indices.size(); ++n) {
-    std::copy_n(Data(x) + int64_t{indices[n]} * size, size, Data(output) + n * size);
+    std::copy_n(Data(x) + int64_t{indices[n]} * size, size, to + n * size);
   }
 }
 

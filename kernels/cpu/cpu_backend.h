@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -69,14 +70,22 @@ class CpuBackend : public Backend {
   absl::Status Synchronize() override { return absl::OkStatus(); }
   absl::StatusOr<absl::Span<const float>> ToHost(const Buffer& floats, int64_t count) override;
 
-  // The elements of a buffer of a CpuBackend: float32.
+  // The elements of a buffer of a CpuBackend: float32. Not to be written between an operation that wrote it and
+  // MatMul(), which may go by what the operation left.
   static float* Data(Buffer& buffer);
   static const float* Data(const Buffer& buffer);
 
  private:
   class CpuWeights;
 
-  void MultiplyPacked(absl::Span<const Product> products, const float* x, int32_t rows);
+  // The elements of a buffer that an operation writes: what was quantised of it is no longer.
+  float* Overwrite(Buffer& buffer);
+
+  // Whether rows of so many columns are ever multiplied by packed weights. If so, makes room in quantized_ for those of
+  // a buffer: the caller quantises them while they are in the cache, and the next MultiplyPacked() finds it done.
+  bool BeginQuantized(const Buffer& of, int32_t rows, int64_t columns);
+
+  void MultiplyPacked(absl::Span<const Product> products, const Buffer& x, int32_t rows);
 
   struct Range {
     int64_t begin;
@@ -109,6 +118,9 @@ class CpuBackend : public Backend {
   std::vector<Turn> turns_;             // [row][head size / 2]
   std::vector<Place> places_;           // [row]
   QuantizedRows quantized_;
+  const Buffer* quantized_of_ = nullptr;  // whose rows they are; null: nobody's
+  int32_t quantized_rows_ = 0;
+  std::set<int64_t> packed_columns_;  // of all packed weights
   CpuAttention attention_;
   std::vector<std::vector<float>> scratch_;  // one for each thread
 };

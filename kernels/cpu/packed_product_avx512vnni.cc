@@ -22,6 +22,17 @@ inline void Accumulate(__m512i product, __m512 scale, const ActivationBlock& x, 
   sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), _mm512_mul_ps(scale, _mm512_set1_ps(x.scale)), sum);
 }
 
+// Asks for a block that comes kAhead bytes later: groups follow each other, and with several rows they and the
+// activations are more than the first cache holds. One row alone is held up by nothing but memory.
+template <int kRows, int kBlockBytes>
+inline void Foresee(const uint8_t* block) {
+  constexpr int kAhead = 5120;
+  if constexpr (kRows > 1) {
+#pragma GCC unroll 16
+    for (int at = 0; at < kBlockBytes; at += 64) _mm_prefetch(block + kAhead + at, _MM_HINT_T0);
+  }
+}
+
 template <int kRows, bool five_bits, bool scaled>
 inline void Nibbles(const PackedTile& tile, __m512* sums) {
   using Layout = NibblesLayout<five_bits, scaled>;
@@ -38,7 +49,9 @@ inline void Nibbles(const PackedTile& tile, __m512* sums) {
       outer_minimum = LoadF16(block + 2 * kPackedRows);
       block += Layout::kHeaderBytes;
     }
+    Foresee<kRows, Layout::kBlockBytes>(block);
     __m512i low[4], high[4];
+#pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) {
       const __m512i bytes = _mm512_loadu_si512(block + k * 64);
       low[k] = _mm512_and_si512(bytes, mask);
@@ -60,6 +73,7 @@ inline void Nibbles(const PackedTile& tile, __m512* sums) {
     for (int r = 0; r < kRows; ++r) {
       // Integers: their order does not matter.
       __m512i product = _mm512_setzero_si512();
+#pragma GCC unroll 4
       for (int k = 0; k < 4; ++k) {
         product = _mm512_dpbusd_epi32(product, low[k], Broadcast4(x + r * 32 + k * 4));
         product = _mm512_dpbusd_epi32(product, high[k], Broadcast4(x + r * 32 + 16 + k * 4));
@@ -77,12 +91,15 @@ inline void Bytes(const PackedTile& tile, __m512* sums) {
   const ActivationBlock* of_x = tile.blocks;
   const uint8_t* const end = block + tile.columns / 32 * kBytesBlockBytes;
   for (; block < end; block += kBytesBlockBytes, x += tile.rows_per_tile * 32, of_x += tile.rows_per_tile) {
+    Foresee<kRows, kBytesBlockBytes>(block);
     __m512i bytes[8];
+#pragma GCC unroll 8
     for (int k = 0; k < 8; ++k) bytes[k] = _mm512_loadu_si512(block + k * 64);
     const __m512 scale = LoadF16(block + 512);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       __m512i product = _mm512_set1_epi32(-128 * (of_x[r].sums[0] + of_x[r].sums[1]));
+#pragma GCC unroll 8
       for (int k = 0; k < 8; ++k) product = _mm512_dpbusd_epi32(product, bytes[k], Broadcast4(x + r * 32 + k * 4));
       Accumulate(product, scale, of_x[r], sums[r]);
     }
@@ -93,7 +110,9 @@ template <int kRows>
 inline void SixBits(const PackedTile& tile, __m512* sums) {
   const uint8_t* block = tile.group;
   for (int64_t b = 0; b < tile.columns / 16; ++b, block += kSixBitsBlockBytes) {
+    Foresee<kRows, kSixBitsBlockBytes>(block);
     __m512i bytes[4];
+#pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) bytes[k] = _mm512_loadu_si512(block + k * 64);
     const __m512 scale = _mm512_loadu_ps(reinterpret_cast<const float*>(block + 256));
     const int8_t* x = tile.values + b / 2 * tile.rows_per_tile * 32 + b % 2 * 16;
@@ -101,6 +120,7 @@ inline void SixBits(const PackedTile& tile, __m512* sums) {
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       __m512i product = _mm512_set1_epi32(-32 * of_x[r].sums[b % 2]);
+#pragma GCC unroll 4
       for (int k = 0; k < 4; ++k) product = _mm512_dpbusd_epi32(product, bytes[k], Broadcast4(x + r * 32 + k * 4));
       Accumulate(product, scale, of_x[r], sums[r]);
     }
@@ -110,6 +130,7 @@ inline void SixBits(const PackedTile& tile, __m512* sums) {
 template <int kRows>
 void Tile(const PackedTile& tile) {
   __m512 sums[kRows];
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
   switch (tile.form) {
     case PackedForm::kNibbles:
@@ -131,6 +152,7 @@ void Tile(const PackedTile& tile) {
       SixBits<kRows>(tile, sums);
       break;
   }
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(tile.output[r], sums[r]);
 }
 

@@ -22,7 +22,6 @@ constexpr uint32_t kTileBytes = 2 * kHalfBytes;
 constexpr uint32_t kQueryBytes = kPrefillQueries * kHead * 2;
 constexpr uint32_t kBarriers = 4 * kStages;
 constexpr uint32_t kSharedBytes = 1024 + kQueryBytes + 2 * kStages * kTileBytes + kBarriers * 8;
-constexpr float kMinusInfinity = -__builtin_huge_valf();
 constexpr float kLog2E = 1.4426950408889634f;
 
 static_assert(sizeof(CUtensorMap) == sizeof(KvMap::bytes), "the map's size is CUDA's");
@@ -36,6 +35,8 @@ struct Rows {
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+constexpr float kMinusInfinity = -__builtin_huge_valf();
 
 // Addresses in shared memory.
 struct Places {

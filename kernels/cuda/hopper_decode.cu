@@ -12,8 +12,7 @@ namespace {
 
 constexpr int kHead = 128;
 constexpr int kTile = kHopperDecodeTile;
-constexpr int kWarps = 4;  // that compute: each takes kEach positions of every tile
-constexpr int kEach = kTile / kWarps;
+constexpr int kWarps = 4;  // that compute
 constexpr int kComputing = kWarps * kWarpSize;
 constexpr int kThreads = kComputing + kWarpSize;  // and one warp that brings tiles
 constexpr int kStages = 3;
@@ -23,7 +22,6 @@ constexpr int kRowFloats = kHead + 4;  // sums of values, the maximum, the sum o
 constexpr uint32_t kMergeBytes = kWarps * kMerged * kRowFloats * 4;
 constexpr uint32_t kTurnBytes = kHead / 2 * 8;
 constexpr uint32_t kSharedBytes = 1024 + kStages * kStageBytes + kMergeBytes + kTurnBytes + 2 * kStages * 8 + 8;
-constexpr float kMinusInfinity = -__builtin_huge_valf();
 constexpr float kLog2E = 1.4426950408889634f;
 
 static_assert(sizeof(CUtensorMap) == sizeof(DecodeMap::bytes), "the map's size is CUDA's");
@@ -37,6 +35,9 @@ struct Rows {
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+constexpr int kEach = kTile / kWarps;  // positions of every tile that a warp takes
+constexpr float kMinusInfinity = -__builtin_huge_valf();
 
 // A share's runs: tiles of one head that follow each other.
 struct Run {

@@ -9,7 +9,7 @@ import time
 import unittest
 
 import grpc
-from harness import PATIENCE_S, Server, spec
+from harness import BACKEND, PATIENCE_S, Server, spec
 
 STORY = 'Once upon a time, in a small village by the sea,'
 TOKENS = 100
@@ -116,6 +116,7 @@ class TiersTest(unittest.TestCase):
             again = server.generate('it', spec(STORY, TOKENS, tenant='red', labels={'a': 'b'}))
             self.check_whole(again)
 
+    @unittest.skipUnless(BACKEND == 'cpu', 'CUDA keeps one type')
     def test_what_was_parked_with_another_type_of_kv_is_left_where_it_is(self):
         with self.server() as server:
             stream = server.generate('it', spec(STORY, TOKENS))

@@ -47,6 +47,7 @@ struct ObservedGeneration {
   int64_t kept_count = 0;       // blocks of it that are on the device while others are on the host
   bool is_lost = false;         // it could not be read back from the disk
   int64_t block_count = 0;      // held, as far as it was told
+  bool may_hold_more = false;   // a block may have been given to it before it was displaced, and was never told
   bool stalled = false;         // RUNNING, and there is no block for its next token
   int64_t pause_step = -1;      // last completed step when it was last paused
   int64_t pause_count = 0;

@@ -111,6 +111,7 @@ void Observer::GrowRunning() {
     const int64_t lacks = generation->BlockCountToRun(options_.block_tokens) - generation->block_count;
     // What was dropped since may have been given to one that waited.
     generation->stalled = lacks > free || (lacks > 0 && has_dropped_ && shares_.count(generation->key) == 0);
+    generation->may_hold_more = lacks > 0 && lacks <= free && generation->stalled;
     totals_.stalls += generation->stalled;
     if (lacks <= 0 || generation->stalled) continue;
     generation->block_count += lacks;
@@ -276,6 +277,7 @@ void Observer::On(const Progress& event) {
     violations_.Add(event.key, "tells of more or less cached tokens than there were");
   }
   generation->block_count = event.kv_blocks.total();
+  generation->may_hold_more = false;
   if (generation->block_count <
       (generation->computed_token_count + options_.block_tokens - 1) / options_.block_tokens) {
     violations_.Add(event.key, "holds fewer blocks than it has KV in");

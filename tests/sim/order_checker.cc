@@ -36,7 +36,9 @@ void OrderChecker::Classify() {
       case GenerationState::kQueued:
       case GenerationState::kPreempted:
         entry.missing_blocks =
-            std::max<int64_t>(0, generation.BlockCountNeeded(options_.block_tokens) - generation.block_count);
+            std::max<int64_t>(0, generation.BlockCountNeeded(options_.block_tokens) - generation.block_count -
+                                     // In its favour: it is not said to take a block that it may have had.
+                                     (entry.share > 0 && generation.may_hold_more ? 1 : 0));
         (entry.share > 0 ? admitted_ : waiting_).push_back(entry);
         if (entry.share > 0) free_blocks_ -= entry.missing_blocks;
         break;

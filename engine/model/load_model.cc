@@ -21,6 +21,7 @@
 #include "engine/model/transformer.h"
 #include "engine/model/transformer_runner.h"
 #include "engine/model/weight_source.h"
+#include "glog/logging.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/kv_type.h"
@@ -73,7 +74,9 @@ absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const ModelOptions
                                                      "\"; this machine has ", absl::StrJoin(names, ", ")));
     }
   }
-  return std::make_unique<kernels::CpuBackend>(cpu);
+  auto backend = std::make_unique<kernels::CpuBackend>(cpu);
+  LOG(INFO) << "the CPU computes with " << backend->Describe();
+  return backend;
 }
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> MakeRunner(const std::shared_ptr<Parts>& parts, int32_t block_count,

@@ -73,6 +73,12 @@ CpuBackendOptions CpuBackend::BestOptions(int threads) {
           .kv_type = KvType::kF16};
 }
 
+std::string CpuBackend::Describe() const {
+  return absl::StrCat(options_.exact ? "exact" : Name(options_.instruction_set), " kernels, KV in ", Name(kv_type()),
+                      ", ", pool_.threads(), pool_.threads() == 1 ? " thread" : " threads", " on processors ",
+                      ThreadPool::Processors());
+}
+
 absl::StatusOr<std::unique_ptr<Weights>> CpuBackend::Prepare(const WeightView& view) {
   const bool pack = !options_.exact && view.rows > 1 && PackedMatrix::CanPack(view.type);
   std::unique_ptr<PackedMatrix> packed = pack ? PackedMatrix::Pack(view, packed_) : nullptr;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -42,6 +43,9 @@ class CpuBackend : public Backend {
 
   // Fast, with the best instructions that this machine has.
   static CpuBackendOptions BestOptions(int threads);
+
+  // What computes, for a log: kernels, threads, and the processors that they are bound to.
+  std::string Describe() const;
 
   absl::StatusOr<std::unique_ptr<Weights>> Prepare(const WeightView& view) override;
   bool batch_invariant() const override { return true; }

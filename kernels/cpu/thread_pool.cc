@@ -1,5 +1,7 @@
 #include "kernels/cpu/thread_pool.h"
 
+#include <sched.h>
+
 #include <algorithm>
 
 namespace fermata::kernels {
@@ -15,6 +17,24 @@ void Relax() {
 }
 
 }  // namespace
+
+std::string ThreadPool::Processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  // Fails where there are more processors than the set has room for.
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return "unknown";
+  std::string list;
+  for (int first = 0; first < CPU_SETSIZE; ++first) {
+    if (!CPU_ISSET(first, &set)) continue;
+    int last = first;
+    while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set)) ++last;
+    if (!list.empty()) list += ',';
+    list += std::to_string(first);
+    if (last > first) list += '-' + std::to_string(last);
+    first = last;
+  }
+  return list;
+}
 
 ThreadPool::ThreadPool(int threads) : parts_(threads) {
   for (int thread = 1; thread < threads; ++thread) {

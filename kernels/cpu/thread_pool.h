@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -29,6 +30,10 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // The processors that the calling thread, and with it the threads of a pool that it makes, are bound to, as "0-1,4":
+  // those that the process was given. No thread is bound to a single one, so that others find room beside them.
+  static std::string Processors();
 
   // Calls body(begin, end, thread) for pieces of about `chunk` indices that cover [0, count), each index once; `thread`
   // is below threads(), and no two calls at the same time have the same one. Returns when all are done. Which thread

@@ -19,7 +19,9 @@ TEST(HugePagesTest, AreZeroAndHoldWhatIsWritten) {
     HugePages pages(size);
     ASSERT_NE(pages.data(), nullptr);
     EXPECT_EQ(pages.size(), size);
-    if (size >= size_t{2} << 20) EXPECT_EQ(reinterpret_cast<uintptr_t>(pages.data()) % (2 << 20), 0u);
+    if (size >= size_t{2} << 20) {
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(pages.data()) % (2 << 20), 0u);
+    }
     if (size == 0) continue;
     EXPECT_EQ(pages.data()[size - 1], std::byte{0});
     std::memset(pages.data(), 1, size);

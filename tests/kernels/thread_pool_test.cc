@@ -3,8 +3,11 @@
 
 #include "kernels/cpu/thread_pool.h"
 
+#include <sched.h>
+
 #include <atomic>
 #include <chrono>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -29,6 +32,21 @@ TEST(ThreadPoolTest, EachIndexIsDoneOnce) {
       }
     }
   }
+}
+
+TEST(ThreadPoolTest, SaysWhatItsThreadsAreBoundTo) {
+  cpu_set_t given;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(given), &given), 0);
+  int first = 0;
+  while (!CPU_ISSET(first, &given)) ++first;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+  EXPECT_EQ(ThreadPool::Processors(), std::to_string(first));
+  ASSERT_EQ(sched_setaffinity(0, sizeof(given), &given), 0);
+  const bool goes_on = CPU_ISSET(first + 1, &given);
+  EXPECT_EQ(ThreadPool::Processors().rfind(std::to_string(first) + (goes_on ? "-" : ""), 0), 0u);
 }
 
 TEST(ThreadPoolTest, WorkersThatFellAsleepAreWoken) {

@@ -88,8 +88,11 @@ absl::Status CheckParked(const ParkedGeneration& parked, int64_t block_count, in
       usage.cached_token_count + usage.prefilled_token_count > usage.prompt_token_count + usage.appended_token_count) {
     return Bad(parked, "more cached and prefilled than it was given");
   }
-  if (usage.recomputed_token_count < 0 || usage.recomputed_token_count > std::numeric_limits<int32_t>::max()) {
-    return Bad(parked, absl::StrCat(usage.recomputed_token_count, " tokens computed again"));
+  // They go on counting from there.
+  for (const auto& [count, what] : {std::pair(usage.recomputed_token_count, " tokens computed again"),
+                                    {usage.preemption_count, " times displaced"},
+                                    {usage.pause_count, " times paused"}}) {
+    if (count < 0 || count > std::numeric_limits<int32_t>::max()) return Bad(parked, absl::StrCat(count, what));
   }
   int32_t last = 0;
   for (const int32_t begin : parked.text_begins) {

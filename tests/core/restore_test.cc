@@ -198,6 +198,9 @@ TEST(RestoreTest, WhatCannotBeIsRefused) {
       {"cached", [](ParkedGeneration& p) { p.usage.cached_token_count = 8; }},
       {"prefilled", [](ParkedGeneration& p) { p.usage.prefilled_token_count = -1; }},
       {"computed again", [](ParkedGeneration& p) { p.usage.recomputed_token_count = int64_t{1} << 40; }},
+      {"times displaced", [](ParkedGeneration& p) { p.usage.preemption_count = -1; }},
+      {"times paused", [](ParkedGeneration& p) { p.usage.pause_count = std::numeric_limits<int64_t>::min(); }},
+      {"times paused", [](ParkedGeneration& p) { p.usage.pause_count = std::numeric_limits<int64_t>::max(); }},
       // Their sum would be none.
       {"counts",
        [](ParkedGeneration& p) {

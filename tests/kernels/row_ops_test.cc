@@ -266,11 +266,11 @@ TEST_P(RowOpsTest, ConvertRoundsToTheNearest) {
     EXPECT_EQ(bytes, Stored(values, type)) << Name(type);
     const std::vector<float> loaded = Loaded(bytes, type);
     for (int32_t i = 0; i < size; ++i) {
-      const double spacing = type == KvType::kF16 ? std::ldexp(1.0, std::max(std::ilogb(values[i]), -14) - 10)
-                                                  : std::ldexp(1.0, std::ilogb(values[i]) - 7);
       if (type == KvType::kF16 && std::fabs(values[i]) >= 65520.0f) {
         EXPECT_EQ(loaded[i], std::copysign(INFINITY, values[i])) << values[i];
       } else if (std::isfinite(values[i]) && values[i] != 0.0f) {
+        const double spacing = type == KvType::kF16 ? std::ldexp(1.0, std::max(std::ilogb(values[i]), -14) - 10)
+                                                    : std::ldexp(1.0, std::ilogb(values[i]) - 7);
         EXPECT_LE(std::fabs(loaded[i] - values[i]), spacing / 2) << values[i];
       }
     }

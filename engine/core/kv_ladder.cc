@@ -104,10 +104,8 @@ void KvLadder::MakeRoomInClasses() {
   for (int32_t i = 0; i < static_cast<int32_t>(state_.options.classes.size()); ++i) {
     const Generation* head = scheduler_.StuckHead(i);
     if (head == nullptr) continue;
-    const bool runs = head->state() == GenerationState::kRunning;
-    const int64_t need = runs ? state_.GrowthOf(*head) : state_.MissingBlockCount(*head);
     int64_t freed = 0;
-    Free(*head, need - state_.ClassRoom(*head), VictimSet::Count::kHeld, &freed);
+    Free(*head, scheduler_.ClassShortage(*head), VictimSet::Count::kHeld, &freed);
   }
 }
 

@@ -43,10 +43,13 @@ const Generation* Scheduler::StuckHead(int32_t class_index) const {
       return nullptr;
   }
   const Generation* head = HeadOf(class_index);
-  if (head == nullptr) return nullptr;
-  const bool runs = head->state() == GenerationState::kRunning;
-  const int64_t need = runs ? state_.GrowthOf(*head) : state_.MissingBlockCount(*head);
-  return need > state_.ClassRoom(*head) ? head : nullptr;
+  return head != nullptr && ClassShortage(*head) > 0 ? head : nullptr;
+}
+
+int64_t Scheduler::ClassShortage(const Generation& generation) const {
+  const bool runs = generation.state() == GenerationState::kRunning;
+  const int64_t need = runs ? state_.GrowthOf(generation) : state_.MissingBlockCount(generation);
+  return need - state_.ClassRoom(generation);
 }
 
 Generation* Scheduler::HeadOf(int32_t class_index) const {

@@ -33,6 +33,9 @@ class Scheduler {
   // is well.
   const Generation* StuckHead(int32_t class_index) const;
 
+  // How many blocks more than its class may still hold `generation` needs, RUNNING for its next token, else to start.
+  int64_t ClassShortage(const Generation& generation) const;
+
   // Those that would be admitted, or brought back to the device, if blocks were no matter: most urgent first, those
   // alone that lack some. Who is on its way back counts as running. Valid until the next call.
   absl::Span<Generation* const> WantBlocks();

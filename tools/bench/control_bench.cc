@@ -13,11 +13,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <thread>
@@ -37,7 +35,7 @@
 
 ABSL_FLAG(absl::Duration, step, absl::Milliseconds(10), "how long a step takes");
 ABSL_FLAG(int32_t, running, 64, "generations that run");
-ABSL_FLAG(int32_t, rounds, 200, "pauses measured");
+ABSL_FLAG(int32_t, rounds, 1000, "pauses measured");
 ABSL_FLAG(bool, serve, false, "be the server that is measured: for control_bench itself");
 ABSL_FLAG(absl::Duration, span, absl::Seconds(5), "how long rates are measured");
 
@@ -46,44 +44,35 @@ namespace {
 
 constexpr int kVerbClients = 16;
 
-// Reads a stream and says when its next token comes.
-class TokenWatcher {
+// One reader of a generation, on the thread that also calls: so nothing but the stream is between it and a token.
+class TokenReader {
  public:
-  TokenWatcher(BenchServer& bench, const std::string& id) {
+  TokenReader(BenchServer& bench, const std::string& id) {
     v1::AttachRequest request;
     request.set_generation_id(id);
     reader_ = bench.data().Attach(&context_, request);
-    thread_ = std::thread([this] { Read(); });
   }
 
-  ~TokenWatcher() {
+  ~TokenReader() {
     context_.TryCancel();
-    thread_.join();
+    reader_->Finish();
   }
 
-  // Waits for a token of a later step than `step`.
+  // Reads up to a notice of a pause: no token is then under way.
+  void AwaitPause() {
+    v1::GenerateResponse message;
+    while (reader_->Read(&message) && message.notice().state() != v1::Generation::PAUSED) continue;
+  }
+
+  // Reads up to a token of a later step than `step`.
   void AwaitTokenAfter(int64_t step) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return step_ > step; });
+    v1::GenerateResponse message;
+    while (reader_->Read(&message) && message.chunk().step() <= step) continue;
   }
 
  private:
-  void Read() {
-    v1::GenerateResponse message;
-    while (reader_->Read(&message)) {
-      if (!message.has_chunk()) continue;
-      const std::lock_guard<std::mutex> lock(mutex_);
-      step_ = message.chunk().step();
-      changed_.notify_all();
-    }
-  }
-
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int64_t step_ = 0;  // of the last token; guarded by mutex_
-  std::thread thread_;
 };
 
 double Percentile(std::vector<double> values, double share) {
@@ -99,7 +88,7 @@ void MeasurePreempt() {
   BenchServer bench(running, step);
   for (int32_t i = 0; i < running; ++i) bench.Enqueue(absl::StrCat("g", i), BenchServer::Spec());
   bench.AwaitRunning(running);
-  TokenWatcher watcher(bench, "g0");
+  TokenReader reader(bench, "g0");
   std::vector<double> preempt_ms;
   std::vector<double> continue_ms;
   bench.TakeGapsUs();
@@ -109,10 +98,11 @@ void MeasurePreempt() {
     const absl::Time preempt = absl::Now();
     const int64_t last_step = bench.Preempt("g0").step();
     preempt_ms.push_back(MillisecondsSince(preempt));
+    reader.AwaitPause();
     absl::SleepFor(absl::Milliseconds(15) + absl::Microseconds(211 * (round % 47)));
     const absl::Time resume = absl::Now();
     bench.Continue("g0");
-    watcher.AwaitTokenAfter(last_step);
+    reader.AwaitTokenAfter(last_step);
     continue_ms.push_back(MillisecondsSince(resume));
   }
   const std::vector<double> gaps_us = bench.TakeGapsUs();

@@ -6,25 +6,11 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "control/request_checks.h"
 #include "engine/serving/generation_conversion.h"
-#include "engine/serving/spec_conversion.h"
 #include "engine/serving/status.h"
 
 namespace fermata {
-namespace {
-
-absl::StatusOr<absl::Duration> ToProgressInterval(const v1::WatchRequest& request) {
-  const google::protobuf::Duration& interval = request.progress_interval();
-  if (interval.seconds() == 0 && interval.nanos() == 0) return absl::ZeroDuration();
-  const absl::StatusOr<absl::Duration> duration = ToPositiveDuration(interval, "progress_interval");
-  if (!duration.ok() || *duration <= WatchStream::kMaxProgressInterval) return duration;
-  return absl::InvalidArgumentError(absl::StrCat("progress_interval is ", absl::FormatDuration(*duration),
-                                                 "; allowed is 0 to ",
-                                                 absl::FormatDuration(WatchStream::kMaxProgressInterval)));
-}
-
-}  // namespace
-
 WatchStream::WatchStream(EngineRuntime& runtime, std::atomic<int>& watcher_count, const v1::WatchRequest& request,
                          absl::Duration progress_interval)
     : runtime_(runtime),

@@ -33,7 +33,6 @@ class WatchStream : public grpc::ServerWriteReactor<v1::WatchResponse>,
   static constexpr int kMaxWatchers = 64;
   static constexpr int kSnapshotPage = 500;  // generations in a message
   static constexpr absl::Duration kBookmarkInterval = absl::Seconds(5);
-  static constexpr absl::Duration kMaxProgressInterval = absl::Minutes(1);
 
   // Counts itself in `watcher_count` while it lives. Borrows both; they must outlive every stream.
   static WatchStream* Create(EngineRuntime& runtime, std::atomic<int>& watcher_count, const v1::WatchRequest& request);

@@ -17,6 +17,7 @@
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/quantized_rows.h"
 #include "kernels/cpu/row_ops.h"
+#include "tests/kernels/avx_vnni_emulator.h"
 
 namespace fermata::kernels {
 namespace {
@@ -56,7 +57,7 @@ Problem RandomProblem(WeightType type, int64_t rows, int64_t columns, int x_rows
 }
 
 // [x_rows][16 * groups]
-std::vector<float> Multiply(const Problem& problem, InstructionSet set, int x_rows, int row_tile) {
+std::vector<float> MultiplyBy(PackedProduct product, const Problem& problem, int x_rows, int row_tile) {
   HugeArena arena;
   const std::unique_ptr<PackedMatrix> matrix = PackedMatrix::Pack(problem.view, arena);
   const int64_t width = matrix->group_count() * kPackedRows;
@@ -75,10 +76,14 @@ std::vector<float> Multiply(const Problem& problem, InstructionSet set, int x_ro
       tile.values = problem.x.values(row / tile.rows_per_tile) + first * 32;
       tile.blocks = problem.x.blocks(row / tile.rows_per_tile) + first;
       for (int i = 0; i < count; ++i) tile.output[i] = output.data() + (row + i) * width + group * kPackedRows;
-      ProductFor(set)(tile);
+      product(tile);
     }
   }
   return output;
+}
+
+std::vector<float> Multiply(const Problem& problem, InstructionSet set, int x_rows, int row_tile) {
+  return MultiplyBy(ProductFor(set), problem, x_rows, row_tile);
 }
 
 class PackedProductTest : public testing::TestWithParam<WeightType> {
@@ -134,6 +139,24 @@ TEST_P(PackedProductTest, EveryInstructionSetAndTileGivesTheSameBits) {
     }
   }
 }
+
+#if defined(__x86_64__)
+// What a machine with AVX-VNNI runs, here too.
+TEST_P(PackedProductTest, AvxVnniGivesTheSameBits) {
+  const std::vector<InstructionSet> sets = SupportedInstructionSets();
+  if (std::find(sets.begin(), sets.end(), InstructionSet::kAvx2) == sets.end()) GTEST_SKIP() << "needs AVX2";
+  const AvxVnniEmulator emulator;
+  // Seven rows at once are four and three; few of everything, for each instruction emulated costs microseconds.
+  const int x_rows = 7;
+  const int64_t columns = InfoOf(GetParam()).block_elements == 256 ? 256 : 288;
+  const Problem problem = RandomProblem(GetParam(), /*rows=*/17, columns, x_rows, /*seed=*/10);
+  const std::vector<float> plain = Multiply(problem, InstructionSet::kPlain, x_rows, kRowTile);
+  for (const int tile : {2, kRowTile}) {
+    EXPECT_EQ(MultiplyBy(PackedProductAvxVnni, problem, x_rows, tile), plain)
+        << "tiles of " << tile << ", instructions emulated: " << AvxVnniEmulator::count();
+  }
+}
+#endif
 
 // Sums of the largest weights of either sign and of the largest activations do not overflow.
 TEST_P(PackedProductTest, LargestValuesGiveTheSameBits) {

@@ -2,6 +2,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace fermata::kernels {
@@ -41,6 +44,8 @@ absl::string_view Name(InstructionSet set) {
       return "avx-vnni";
     case InstructionSet::kAvx512Vnni:
       return "avx512-vnni";
+    case InstructionSet::kNeonDot:
+      return "neon-dotprod";
   }
   return "";
 }
@@ -51,6 +56,8 @@ std::vector<InstructionSet> SupportedInstructionSets() {
   if (HasAvx2()) sets.push_back(InstructionSet::kAvx2);
   if (HasAvxVnni() || (HasAvx2() && HasAvx512Vnni())) sets.push_back(InstructionSet::kAvxVnni);
   if (HasAvx512Vnni()) sets.push_back(InstructionSet::kAvx512Vnni);
+#elif defined(__aarch64__) && defined(__linux__)
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) sets.push_back(InstructionSet::kNeonDot);
 #endif
   return sets;
 }
@@ -60,6 +67,8 @@ PackedProduct ProductFor(InstructionSet set) {
   if (set == InstructionSet::kAvx2) return PackedProductAvx2;
   if (set == InstructionSet::kAvxVnni) return HasAvxVnni() ? PackedProductAvxVnni : PackedProductAvx512VlVnni;
   if (set == InstructionSet::kAvx512Vnni) return PackedProductAvx512Vnni;
+#elif defined(__aarch64__)
+  if (set == InstructionSet::kNeonDot) return PackedProductNeon;
 #endif
   return PackedProductPlain;
 }

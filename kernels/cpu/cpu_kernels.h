@@ -11,9 +11,9 @@
 namespace fermata::kernels {
 
 // kAvxVnni: dot products in vectors of 256 bits, in AVX-VNNI's encoding or, where there is none, in AVX-512's.
-enum class InstructionSet { kPlain, kAvx2, kAvxVnni, kAvx512Vnni };
+enum class InstructionSet { kPlain, kAvx2, kAvxVnni, kAvx512Vnni, kNeonDot };
 
-// "plain", "avx2", "avx-vnni", "avx512-vnni".
+// "plain", "avx2", "avx-vnni", "avx512-vnni", "neon-dotprod".
 absl::string_view Name(InstructionSet set);
 
 // Those that this machine can run, slowest first; never empty.

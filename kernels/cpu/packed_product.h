@@ -35,6 +35,8 @@ void PackedProductAvx2(const PackedTile& tile);          // needs AVX2, FMA, F16
 void PackedProductAvxVnni(const PackedTile& tile);       // needs AVX-VNNI too
 void PackedProductAvx512VlVnni(const PackedTile& tile);  // the same, needs AVX-512 VL and VNNI instead of AVX-VNNI
 void PackedProductAvx512Vnni(const PackedTile& tile);    // needs AVX-512 F, BW, VL, VNNI
+#elif defined(__aarch64__)
+void PackedProductNeon(const PackedTile& tile);  // needs Armv8.2's dot products
 #endif
 
 }  // namespace fermata::kernels

@@ -87,11 +87,11 @@ class DeviceState {
   void Grow(int64_t bytes, CudaMemory* memory);
 
   // Whether many queries go to HopperAttention().
-  bool UsesHopper() const { return kv_map.usable && options.hopper_attention && !options.batch_invariant; }
+  bool UsesHopper() const { return kv_map.tensor.usable && options.hopper_attention && !options.batch_invariant; }
 
   // Whether few go to HopperDecode().
   bool SharesDecode(int32_t head_count) const {
-    return decode_map.usable && options.hopper_attention && !options.batch_invariant &&
+    return decode_map.tensor.usable && options.hopper_attention && !options.batch_invariant &&
            head_count / kv_shape.kv_head_count <= kHopperDecodeQueries;
   }
 

@@ -16,6 +16,10 @@ constexpr int kTile = 128;  // positions
 constexpr int kGroups = 2;  // warpgroups that compute, of 64 queries each
 constexpr int kComputing = kGroups * 128;
 constexpr int kThreads = kComputing + 128;  // and a warpgroup of which one warp brings tiles
+constexpr int kComputeRegisters = 232;
+constexpr int kBringRegisters = 40;
+static_assert(kGroups * kComputeRegisters + kBringRegisters == (kGroups + 1) * (65536 / kThreads / 8 * 8),
+              "all that a block of threads begins with");
 constexpr int kStages = 2;
 constexpr uint32_t kHalfBytes = kTile * kHalf * 2;
 constexpr uint32_t kTileBytes = 2 * kHalfBytes;
@@ -288,14 +292,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   AwaitPrevious();
   const AttentionItem item = input.items[blockIdx.x];
-  // Those that compute take the registers that the others do not need.
+  // Those that compute take the registers that the others do not need: no more than these give, or all wait for ever.
   if (threadIdx.x < kComputing) {
-    TakeRegisters<240>();
+    TakeRegisters<kComputeRegisters>();
     LoadQueries(input, item, shared);
     SyncSome<kComputing>();
     Compute(input, item, scale, places, shared);
   } else {
-    GiveRegisters<32>();
+    GiveRegisters<kBringRegisters>();
     if (threadIdx.x < kComputing + kWarpSize) BringTiles(input, item, rows, &map, places);
   }
 #endif

@@ -78,9 +78,8 @@ __global__ void WideRmsNormKernel(const Bf16x8* delta, const float* weight, floa
     factors[p][0] = reinterpret_cast<const float4*>(weight)[i * 2];
     factors[p][1] = reinterpret_cast<const float4*>(weight)[i * 2 + 1];
   }
-  // All rows have begun when the next product does, which then brings its first weights while this waits and works.
-  LetNextBegin();
   AwaitPrevious();
+  LetNextBegin();
   const int64_t offset = RowOffset(layout, pieces * 8) / 8;
   Bf16x8 values[kPieces];
   float sum = 0.0f;

@@ -143,6 +143,17 @@ __device__ inline void BringBox(uint32_t to, const void* map, int32_t column, in
       : "memory");
 }
 
+// The same for all blocks of threads of a cluster in `blocks`, a bit for each: to this place, with these bytes told to
+// this barrier, of each.
+__device__ inline void BringBoxToAll(uint32_t to, const void* map, int32_t column, int32_t row, uint32_t barrier,
+                                     uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%2, %3}], [%4], %5;\n" ::"r"(to),
+      "l"(map), "r"(column), "r"(row), "r"(barrier), "h"(blocks)
+      : "memory");
+}
+
 // The same for what is read once: others keep their place in the cache.
 __device__ inline void BringBoxOnce(uint32_t to, const void* map, int32_t column, int32_t row, uint32_t barrier,
                                     uint64_t policy) {
@@ -168,6 +179,9 @@ __device__ inline uint32_t SharedOf(uint32_t address, int block) {
   uint32_t place;
   asm("mapa.shared::cluster.u32 %0, %1, %2;\n" : "=r"(place) : "r"(address), "r"(block));
   return place;
+}
+__device__ inline void ArriveThere(uint32_t barrier) {  // SharedOf() of one
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];\n" ::"r"(barrier) : "memory");
 }
 __device__ inline float4 LoadShared(uint32_t place) {
   float4 value;

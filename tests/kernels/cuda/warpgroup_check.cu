@@ -114,7 +114,7 @@ class WarpgroupCheck {
   void Check(const Case& c, const WarpgroupPlan& plan, WarpgroupOperands operands, const std::vector<float>& expected) {
     const std::string what =
         absl::StrCat(c.rows, " x ", c.columns, " -> ", c.size, c.floats ? " floats" : "", c.gated ? " gated" : "", ", ",
-                     plan.outputs, " outputs, ", plan.pieces, " pieces");
+                     plan.outputs, " outputs, ", plan.pieces, " pieces, ", plan.sharing, " sharing");
     const size_t element = c.floats ? sizeof(float) : sizeof(uint16_t);
     const size_t count = static_cast<size_t>(c.rows) * operands.output_stride;
     const CudaMemory output = Allocate(static_cast<int64_t>(count * element));

@@ -301,9 +301,16 @@ int Launch(const WarpgroupOperands& operands, const WarpgroupPlan& plan, cudaStr
   CUtensorMap maps[2];
   std::memcpy(&maps[0], weights.bytes, sizeof(CUtensorMap));
   std::memcpy(&maps[1], x.bytes, sizeof(CUtensorMap));
-  const Task task = {
-      operands.output, operands.output_stride, operands.size, operands.rows, (operands.columns + kStep - 1) / kStep,
-      pieces,          operands.float_output,  operands.gated};
+  Task task;
+  task.output = operands.output;
+  task.stride = operands.output_stride;
+  task.size = operands.size;
+  task.rows = operands.rows;
+  task.steps = (operands.columns + kStep - 1) / kStep;
+  task.pieces = plan.pieces;
+  task.sharing = plan.sharing;
+  task.floats = operands.float_output;
+  task.gated = operands.gated;
   const int32_t tiles = (all + Shape::kOutputs - 1) / Shape::kOutputs;
   const int32_t clusters = (tiles + plan.sharing - 1) / plan.sharing;
   const int32_t cluster = plan.pieces * plan.sharing;

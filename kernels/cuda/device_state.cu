@@ -44,7 +44,8 @@ absl::Status DeviceState::Start() {
   absl::StatusOr<std::unique_ptr<KvTransfer>> streams = KvTransfer::Create();
   if (!streams.ok()) return streams.status();
   transfer = *std::move(streams);
-  absl::StatusOr<std::unique_ptr<MatrixProduct>> made = MatrixProduct::Create(stream, options.batch_invariant);
+  absl::StatusOr<std::unique_ptr<MatrixProduct>> made =
+      MatrixProduct::Create(stream, options.batch_invariant, options.warpgroup_products);
   if (!made.ok()) return made.status();
   products = *std::move(made);
   absl::StatusOr<StagedUpload> staged = StagedUpload::Create(kStepTableBytes, stream);

@@ -15,7 +15,8 @@ constexpr int kHalf = 64;   // columns of a tile
 constexpr int kTile = 128;  // positions
 constexpr int kGroups = 2;  // warpgroups that compute, of 64 queries each
 constexpr int kComputing = kGroups * 128;
-constexpr int kThreads = kComputing + 128;  // and a warpgroup of which one warp brings tiles
+constexpr int kBringers = 4;  // warps that bring tiles
+constexpr int kThreads = kComputing + kBringers * kWarpSize;
 constexpr int kComputeRegisters = 232;
 constexpr int kBringRegisters = 40;
 static_assert(kGroups * kComputeRegisters + kBringRegisters == (kGroups + 1) * (65536 / kThreads / 8 * 8),
@@ -60,30 +61,39 @@ struct Places {
 // Of tile n: which time its stage is used.
 __device__ uint32_t Turn(int n) { return static_cast<uint32_t>(n / kStages) & 1; }
 
-// One warp: a lane brings every 32nd box of each tile.
+// A warpgroup: warp w brings every fourth box of each tile from box w on, each by a lane of its own. One warp alone
+// would be slower in asking than others are in computing.
 __device__ void BringTiles(const AttentionInput& input, const AttentionItem& item, const Rows& rows, const void* map,
                            const Places& places) {
-  const int lane = threadIdx.x % kWarpSize;
+  const int box = threadIdx.x % kWarpSize * kBringers + threadIdx.x / kWarpSize % kBringers;
+  const int32_t half = box % 2;
   const int32_t block_tokens = input.kv.block_tokens;
+  const int32_t tile_blocks = kTile / block_tokens;
+  const int32_t block_count = (item.end + block_tokens - 1) / block_tokens;
   const int32_t* blocks = input.blocks + item.segment.first_block;
   const uint32_t box_bytes = block_tokens * kHalf * 2;
   const int32_t first = rows.first + static_cast<int32_t>(blockIdx.y) * rows.head;
   const int tiles = (item.end + kTile - 1) / kTile;
+  // Where a block lies is read a tile ahead.
+  const auto block_at = [&](int n) {
+    const int32_t index = n * tile_blocks + box / 2;
+    return box / 2 < tile_blocks && index < block_count ? blocks[index] : kNoBlock;
+  };
+  int32_t next = block_at(0);
   for (int n = 0; n < tiles; ++n) {
     const int stage = n % kStages;
-    const int32_t first_block = n * kTile / block_tokens;
-    const int32_t count = min((item.end + block_tokens - 1) / block_tokens - first_block, kTile / block_tokens);
+    const int32_t block = next;
+    if (n + 1 < tiles) next = block_at(n + 1);
+    const uint32_t tile_bytes = 2 * min(block_count - n * tile_blocks, tile_blocks) * box_bytes;
     for (const bool value : {false, true}) {
       const uint32_t full = value ? places.ValueFull(stage) : places.KeyFull(stage);
       if (n >= kStages) AwaitBarrier(value ? places.ValueFree(stage) : places.KeyFree(stage), Turn(n) ^ 1);
-      if (lane == 0) ArriveExpecting(full, 2 * count * box_bytes);
+      if (threadIdx.x == kComputing) ArriveExpecting(full, tile_bytes);
       __syncwarp();
+      if (block == kNoBlock) continue;
       const uint32_t tile = value ? places.Value(stage) : places.Key(stage);
-      for (int i = lane; i < 2 * count; i += kWarpSize) {
-        const int32_t half = i % 2;
-        const int32_t row = blocks[first_block + i / 2] * rows.block + first + (value ? rows.values : 0);
-        BringBox(tile + half * kHalfBytes + i / 2 * box_bytes, map, half * kHalf, row, full);
-      }
+      const int32_t row = block * rows.block + first + (value ? rows.values : 0);
+      BringBox(tile + half * kHalfBytes + box / 2 * box_bytes, map, half * kHalf, row, full);
     }
   }
 }
@@ -281,6 +291,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   places.values = places.keys + kStages * kTileBytes;
   places.barriers = places.values + kStages * kTileBytes;
   if (threadIdx.x == 0) {
+    FetchMap(&map);
     for (int stage = 0; stage < kStages; ++stage) {
       InitBarrier(places.KeyFull(stage), 1);
       InitBarrier(places.ValueFull(stage), 1);
@@ -300,7 +311,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     Compute(input, item, scale, places, shared);
   } else {
     GiveRegisters<kBringRegisters>();
-    if (threadIdx.x < kComputing + kWarpSize) BringTiles(input, item, rows, &map, places);
+    BringTiles(input, item, rows, &map, places);
   }
 #endif
 }

@@ -124,7 +124,8 @@ int32_t RowBucket(int32_t rows) {
 
 class MatrixProduct::Implementation {
  public:
-  Implementation(cudaStream_t stream, bool batch_invariant) : stream_(stream), batch_invariant_(batch_invariant) {}
+  Implementation(cudaStream_t stream, bool batch_invariant, bool warpgroups)
+      : stream_(stream), batch_invariant_(batch_invariant), warpgroups_(warpgroups) {}
   ~Implementation() {
     if (preference_ != nullptr) cublasLtMatmulPreferenceDestroy(preference_);
     if (handle_ != nullptr) cublasLtDestroy(handle_);
@@ -255,7 +256,7 @@ class MatrixProduct::Implementation {
     return absl::OkStatus();
   }
 
-  // Milliseconds of a product; beyond any if the library refuses.
+  // Milliseconds of a few products; beyond any if the library refuses.
   absl::StatusOr<float> Measure(Plan& plan, absl::Span<const uint16_t* const> weights, const uint16_t* x, int32_t rows,
                                 void* output) {
     if (!Launch(plan, weights[0], x, rows, output).ok()) return kNever;
@@ -284,8 +285,10 @@ class MatrixProduct::Implementation {
     if (!advice.ok()) return advice.status();
     std::vector<Candidate> candidates;
     for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, {algorithm, {}}});
-    for (const WarpgroupPlan& own : WarpgroupPlans(Operands(shape, weights[0], x, rows, output))) {
-      candidates.push_back({kNever, {{}, own}});
+    if (warpgroups_) {
+      for (const WarpgroupPlan& own : WarpgroupPlans(Operands(shape, weights[0], x, rows, output))) {
+        candidates.push_back({kNever, {{}, own}});
+      }
     }
     // The best of the first round are measured again, in turn: a device that becomes warm slows all of them down.
     for (int round = 0; round < kTuningRounds; ++round) {
@@ -372,6 +375,7 @@ class MatrixProduct::Implementation {
 
   cudaStream_t stream_;
   const bool batch_invariant_;
+  const bool warpgroups_;
   cublasLtHandle_t handle_ = nullptr;
   cublasLtMatmulPreference_t preference_ = nullptr;
   CudaMemory workspace_;
@@ -384,8 +388,9 @@ MatrixProduct::MatrixProduct(std::unique_ptr<Implementation> implementation)
 
 MatrixProduct::~MatrixProduct() = default;
 
-absl::StatusOr<std::unique_ptr<MatrixProduct>> MatrixProduct::Create(CUstream_st* stream, bool batch_invariant) {
-  auto implementation = std::make_unique<Implementation>(stream, batch_invariant);
+absl::StatusOr<std::unique_ptr<MatrixProduct>> MatrixProduct::Create(CUstream_st* stream, bool batch_invariant,
+                                                                     bool warpgroups) {
+  auto implementation = std::make_unique<Implementation>(stream, batch_invariant, warpgroups);
   const absl::Status status = implementation->Prepare();
   if (!status.ok()) return status;
   return std::unique_ptr<MatrixProduct>(new MatrixProduct(std::move(implementation)));

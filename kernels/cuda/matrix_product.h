@@ -30,8 +30,9 @@ class MatrixProduct {
  public:
   // `batch_invariant`: each shape has one plan for any number of rows, so that a row's sums have one order; and one
   // of the library's that was seen to give the same bits for rows alone and in company. RESOURCE_EXHAUSTED if there is
-  // no memory for the workspace.
-  static absl::StatusOr<std::unique_ptr<MatrixProduct>> Create(CUstream_st* stream, bool batch_invariant);
+  // no memory for the workspace. `warpgroups`: whether WarpgroupProduct() is tried, too.
+  static absl::StatusOr<std::unique_ptr<MatrixProduct>> Create(CUstream_st* stream, bool batch_invariant,
+                                                               bool warpgroups);
   ~MatrixProduct();
 
   // output[r][o] = sum over i of weights[o][i] * x[r][i], summed in float32. weights [size][columns] and x are

@@ -134,23 +134,15 @@ __device__ inline void AwaitBarrier(uint32_t barrier, uint32_t parity) {
       : "memory");
 }
 
+// Has a map at hand when the first box is asked for.
+__device__ inline void FetchMap(const void* map) { asm volatile("prefetch.tensormap [%0];\n" ::"l"(map) : "memory"); }
+
 // Brings the box at (column, row) of a tensor to shared memory, and tells the barrier its bytes.
 __device__ inline void BringBox(uint32_t to, const void* map, int32_t column, int32_t row, uint32_t barrier) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], "
       "[%4];\n" ::"r"(to),
       "l"(map), "r"(column), "r"(row), "r"(barrier)
-      : "memory");
-}
-
-// The same for all blocks of threads of a cluster in `blocks`, a bit for each: to this place, with these bytes told to
-// this barrier, of each.
-__device__ inline void BringBoxToAll(uint32_t to, const void* map, int32_t column, int32_t row, uint32_t barrier,
-                                     uint16_t blocks) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
-      "[%1, {%2, %3}], [%4], %5;\n" ::"r"(to),
-      "l"(map), "r"(column), "r"(row), "r"(barrier), "h"(blocks)
       : "memory");
 }
 
@@ -179,9 +171,6 @@ __device__ inline uint32_t SharedOf(uint32_t address, int block) {
   uint32_t place;
   asm("mapa.shared::cluster.u32 %0, %1, %2;\n" : "=r"(place) : "r"(address), "r"(block));
   return place;
-}
-__device__ inline void ArriveThere(uint32_t barrier) {  // SharedOf() of one
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];\n" ::"r"(barrier) : "memory");
 }
 __device__ inline float4 LoadShared(uint32_t place) {
   float4 value;

@@ -1,7 +1,6 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <cstring>
 
 #include "kernels/cuda/bf16_ops.cuh"
@@ -17,10 +16,8 @@ constexpr int kStep = 64;        // columns of a box
 constexpr int kGroups = 2;       // warpgroups that multiply
 constexpr int kComputing = kGroups * 128;
 constexpr int kThreads = kComputing + kWarpSize;  // and one warp that brings boxes
-constexpr int kMaxCluster = 8;                    // more are not portable
-constexpr int kMaxSharing = 4;
-constexpr int kLeastSteps = 4;  // of a piece
-constexpr int kLeastRows = 8;   // that one of those that share brings: what the swizzle's pattern goes over
+constexpr int kMaxPieces = 8;                     // a cluster of more is not portable
+constexpr int kLeastSteps = 4;                    // of a piece
 constexpr uint32_t kBoxBytes = kBoxOutputs * kStep * 2;
 
 // What a block of threads has: kBoxes boxes of weights at a time, times up to kRows rows.
@@ -42,7 +39,6 @@ struct Task {
   int32_t rows;
   int32_t steps;  // of all columns
   int32_t pieces;
-  int32_t sharing;
   bool floats;
   bool gated;
 };
@@ -56,23 +52,19 @@ struct Part {
 
   uint32_t stages;  // addresses in shared memory
   uint32_t barriers;
-  int32_t piece;   // pieces * member + piece: the place in the cluster
-  int32_t member;  // of those that share
   int32_t tile;
-  int32_t count;  // steps
+  int32_t piece;
+  int32_t begin;  // steps
+  int32_t count;
 
   __device__ Part(const Task& task, uint32_t shared)
-      : stages(shared), barriers(shared + Shape::kStages * Shape::kStageBytes) {
-    const int32_t cluster = task.pieces * task.sharing;
-    const int32_t place = static_cast<int32_t>(blockIdx.x) % cluster;
-    piece = place % task.pieces;
-    member = place / task.pieces;
-    tile = static_cast<int32_t>(blockIdx.x) / cluster * task.sharing + member;
-    count = (task.steps - piece + task.pieces - 1) / task.pieces;
-  }
+      : stages(shared),
+        barriers(shared + Shape::kStages * Shape::kStageBytes),
+        tile(static_cast<int32_t>(blockIdx.x) / task.pieces),
+        piece(static_cast<int32_t>(blockIdx.x) % task.pieces),
+        begin(task.steps * piece / task.pieces),
+        count(task.steps * (piece + 1) / task.pieces - begin) {}
 
-  // Pieces have steps in turn, so that what a cluster reads of a row at a time lies together.
-  __device__ int32_t Column(const Task& task, int n) const { return (n * task.pieces + piece) * kStep; }
   __device__ uint32_t Stage(int n) const { return stages + n % Shape::kStages * Shape::kStageBytes; }
   __device__ uint32_t Rows(int n) const { return Stage(n) + kBoxes * kBoxBytes; }
   __device__ uint32_t Full(int n) const { return barriers + n % Shape::kStages * 8; }
@@ -90,52 +82,34 @@ struct Part {
     for (int box = 0; box < kBoxes; ++box) {
       const bool up = task.gated && box >= kBoxes / 2;
       const int32_t row = up ? task.size + first + (box - kBoxes / 2) * kBoxOutputs : first + box * kBoxOutputs;
-      BringBoxOnce(Stage(n) + box * kBoxBytes, map, Column(task, n), row, Full(n), policy);
-    }
-  }
-
-  __device__ void BringRows(const Task& task, const void* map, int n) const {
-    if (task.sharing == 1) return BringBox(Rows(n), map, Column(task, n), 0, Full(n));
-    // Its share of the rows, for all.
-    uint32_t all = 0;
-    for (int m = 0; m < task.sharing; ++m) all |= 1u << (m * task.pieces + piece);
-    const int32_t first = kRows / task.sharing * member;
-    BringBoxToAll(Rows(n) + first * kStep * 2, map, Column(task, n), first, Full(n), static_cast<uint16_t>(all));
-  }
-
-  // A warp is done with the boxes of step n: told to all that bring rows there.
-  __device__ void Release(const Task& task, int n, int lane) const {
-    if (task.sharing == 1) {
-      if (lane == 0) Arrive(Free(n));
-    } else if (lane < task.sharing) {
-      ArriveThere(SharedOf(Free(n), lane * task.pieces + piece));
-    }
-  }
-
-  // One warp. Weights are nobody's result: the first are asked for before the kernel in front is done.
-  __device__ void Bring(const Task& task, const void* weights, const void* x, int lane) const {
-    const uint64_t policy = ReadOncePolicy();
-    const int early = min(count, Shape::kStages);
-    if (lane == 0) {
-      for (int n = 0; n < early; ++n) BringWeights(task, weights, n, policy);
-    }
-    __syncwarp();
-    if (task.sharing > 1) SyncCluster();  // all have their barriers
-    if (lane == 0) {
-      AwaitPrevious();
-      for (int n = 0; n < early; ++n) BringRows(task, x, n);
-      for (int n = early; n < count; ++n) {
-        AwaitBarrier(Free(n), Turn(n) ^ 1);
-        BringWeights(task, weights, n, policy);
-        BringRows(task, x, n);
+      const uint32_t to = Stage(n) + box * kBoxBytes;
+      // Beside many outputs, weights that are the first to go are gone before their time.
+      if (task.floats) {
+        BringBox(to, map, (begin + n) * kStep, row, Full(n));
+      } else {
+        BringBoxOnce(to, map, (begin + n) * kStep, row, Full(n), policy);
       }
     }
-    __syncwarp();
+  }
+
+  // One thread. Weights are nobody's result: the first are asked for before the kernel in front is done.
+  __device__ void Bring(const Task& task, const void* weights, const void* x) const {
+    FetchMap(weights);
+    FetchMap(x);
+    const uint64_t policy = ReadOncePolicy();
+    const int early = min(count, Shape::kStages);
+    for (int n = 0; n < early; ++n) BringWeights(task, weights, n, policy);
+    AwaitPrevious();
+    for (int n = 0; n < early; ++n) BringBox(Rows(n), x, (begin + n) * kStep, 0, Full(n));
+    for (int n = early; n < count; ++n) {
+      AwaitBarrier(Free(n), Turn(n) ^ 1);
+      BringWeights(task, weights, n, policy);
+      BringBox(Rows(n), x, (begin + n) * kStep, 0, Full(n));
+    }
   }
 
   // The warpgroups; each has every kGroups-th box. Leaves the sums, [rows][outputs], where the boxes were.
-  __device__ void Compute(const Task& task, float* partial) const {
-    if (task.sharing > 1) SyncCluster();
+  __device__ void Compute(float* partial) const {
     const int group = threadIdx.x / 128;
     const int warp = threadIdx.x / kWarpSize % 4;
     const int lane = threadIdx.x % kWarpSize;
@@ -155,7 +129,7 @@ struct Part {
       CommitProducts();
       // The step before is done with its boxes then.
       AwaitProducts<1>();
-      if (n > 0) Release(task, n - 1, lane);
+      if (n > 0 && lane == 0) Arrive(Free(n - 1));
     }
     AwaitProducts<0>();
 #pragma unroll
@@ -179,7 +153,7 @@ struct Part {
     float4 parts[kPieces][2];
 #pragma unroll
     for (int p = 0; p < kPieces; ++p) {
-      const uint32_t other = kPieces == 1 ? place : SharedOf(place, member * kPieces + p);
+      const uint32_t other = kPieces == 1 ? place : SharedOf(place, p);
       parts[p][0] = LoadShared(other);
       parts[p][1] = LoadShared(other + 16);
     }
@@ -228,6 +202,13 @@ struct Part {
       }
     }
   }
+
+  template <int kPieces>
+  __device__ void FinishTogether(const Task& task) const {
+    SyncCluster();
+    Finish<kPieces>(task);
+    SyncCluster();  // nobody goes while others read from it
+  }
 };
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
@@ -243,7 +224,7 @@ __global__ void __launch_bounds__(kThreads, Form<kRows, kBoxes>::kBlocks)
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Form<kRows, kBoxes>::kStages; ++stage) {
       InitBarrier(part.Full(stage), 1);
-      InitBarrier(part.Free(stage), task.sharing * kComputing / kWarpSize);
+      InitBarrier(part.Free(stage), kComputing / kWarpSize);
     }
     asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
   }
@@ -252,32 +233,24 @@ __global__ void __launch_bounds__(kThreads, Form<kRows, kBoxes>::kBlocks)
   // are done.
   LetNextBegin();
   if (threadIdx.x >= kComputing) {
-    part.Bring(task, &weights, &x, threadIdx.x % kWarpSize);
+    if (threadIdx.x == kComputing) part.Bring(task, &weights, &x);
+    __syncwarp();
   } else {
-    part.Compute(task, reinterpret_cast<float*>(shared));
+    part.Compute(reinterpret_cast<float*>(shared));
   }
   // Outputs may be what a kernel in front still reads.
   AwaitPrevious();
-  const bool alone = task.pieces * task.sharing == 1;
-  if (alone) {
-    __syncthreads();
-  } else {
-    SyncCluster();
-  }
   switch (task.pieces) {
     case 2:
-      part.template Finish<2>(task);
-      break;
+      return part.template FinishTogether<2>(task);
     case 4:
-      part.template Finish<4>(task);
-      break;
+      return part.template FinishTogether<4>(task);
     case 8:
-      part.template Finish<8>(task);
-      break;
+      return part.template FinishTogether<8>(task);
     default:
-      part.template Finish<1>(task);
+      __syncthreads();
+      return part.template Finish<1>(task);
   }
-  if (!alone) SyncCluster();  // nobody goes while others read from it
 #endif
 }
 
@@ -289,14 +262,14 @@ TensorMap MapMatrix(const uint16_t* data, int64_t columns, int64_t rows, int64_t
 }
 
 template <int kRows, int kBoxes>
-int Launch(const WarpgroupOperands& operands, const WarpgroupPlan& plan, cudaStream_t stream) {
+int Launch(const WarpgroupOperands& operands, int32_t pieces, cudaStream_t stream) {
   using Shape = Form<kRows, kBoxes>;
   static const cudaError_t allowed = cudaFuncSetAttribute(
       WarpgroupKernel<kRows, kBoxes>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes);
   if (allowed != cudaSuccess) return allowed;
   const int32_t all = operands.gated ? 2 * operands.size : operands.size;
   const TensorMap weights = MapMatrix(operands.weights, operands.columns, all, operands.columns, kBoxOutputs);
-  const TensorMap x = MapMatrix(operands.x, operands.columns, operands.rows, operands.x_stride, kRows / plan.sharing);
+  const TensorMap x = MapMatrix(operands.x, operands.columns, operands.rows, operands.x_stride, kRows);
   if (!weights.usable || !x.usable) return cudaErrorInvalidValue;
   CUtensorMap maps[2];
   std::memcpy(&maps[0], weights.bytes, sizeof(CUtensorMap));
@@ -307,24 +280,20 @@ int Launch(const WarpgroupOperands& operands, const WarpgroupPlan& plan, cudaStr
   task.size = operands.size;
   task.rows = operands.rows;
   task.steps = (operands.columns + kStep - 1) / kStep;
-  task.pieces = plan.pieces;
-  task.sharing = plan.sharing;
+  task.pieces = pieces;
   task.floats = operands.float_output;
   task.gated = operands.gated;
   const int32_t tiles = (all + Shape::kOutputs - 1) / Shape::kOutputs;
-  const int32_t clusters = (tiles + plan.sharing - 1) / plan.sharing;
-  const int32_t cluster = plan.pieces * plan.sharing;
-  return LaunchEarlyInClusters(WarpgroupKernel<kRows, kBoxes>, dim3(static_cast<unsigned>(clusters * cluster)),
-                               kThreads, Shape::kSharedBytes, static_cast<unsigned>(cluster), stream, maps[0], maps[1],
-                               task);
+  return LaunchEarlyInClusters(WarpgroupKernel<kRows, kBoxes>, dim3(static_cast<unsigned>(tiles * pieces)), kThreads,
+                               Shape::kSharedBytes, static_cast<unsigned>(pieces), stream, maps[0], maps[1], task);
 }
 
 template <int kBoxes>
-int LaunchFor(const WarpgroupOperands& operands, const WarpgroupPlan& plan, cudaStream_t stream) {
-  if (operands.rows <= 16) return Launch<16, kBoxes>(operands, plan, stream);
-  if (operands.rows <= 32) return Launch<32, kBoxes>(operands, plan, stream);
-  if (operands.rows <= 64) return Launch<64, kBoxes>(operands, plan, stream);
-  return Launch<kWarpgroupProductRows, kBoxes>(operands, plan, stream);
+int LaunchFor(const WarpgroupOperands& operands, int32_t pieces, cudaStream_t stream) {
+  if (operands.rows <= 16) return Launch<16, kBoxes>(operands, pieces, stream);
+  if (operands.rows <= 32) return Launch<32, kBoxes>(operands, pieces, stream);
+  if (operands.rows <= 64) return Launch<64, kBoxes>(operands, pieces, stream);
+  return Launch<kWarpgroupProductRows, kBoxes>(operands, pieces, stream);
 }
 
 int Processors() {
@@ -349,18 +318,16 @@ std::vector<WarpgroupPlan> WarpgroupPlans(const WarpgroupOperands& operands) {
   for (const int32_t outputs : {2 * kBoxOutputs, 4 * kBoxOutputs}) {
     const int64_t tiles = (all + outputs - 1) / outputs;
     const int64_t room = outputs == 2 * kBoxOutputs ? 2 * processors : processors;
-    for (int32_t pieces = 1; pieces <= kMaxCluster; pieces *= 2) {
-      if (pieces > 1 && (tiles * pieces > room || steps < kLeastSteps * pieces)) break;
-      for (int32_t sharing = 1; sharing <= std::min(kMaxSharing, kMaxCluster / pieces); sharing *= 2) {
-        if (sharing == 1 || operands.rows > sharing / 2 * kLeastRows) plans.push_back({outputs, pieces, sharing});
-      }
+    for (int32_t pieces = 1; pieces <= kMaxPieces; pieces *= 2) {
+      if (pieces == 1 || (tiles * pieces <= room && steps >= kLeastSteps * pieces)) plans.push_back({outputs, pieces});
     }
   }
   return plans;
 }
 
 int WarpgroupProduct(const WarpgroupOperands& operands, const WarpgroupPlan& plan, CUstream_st* stream) {
-  return plan.outputs == 2 * kBoxOutputs ? LaunchFor<2>(operands, plan, stream) : LaunchFor<4>(operands, plan, stream);
+  return plan.outputs == 2 * kBoxOutputs ? LaunchFor<2>(operands, plan.pieces, stream)
+                                         : LaunchFor<4>(operands, plan.pieces, stream);
 }
 
 }  // namespace fermata::kernels::cuda

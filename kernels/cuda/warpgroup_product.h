@@ -17,8 +17,7 @@ inline constexpr int32_t kWarpgroupProductRows = 128;
 // How a product is shared out.
 struct WarpgroupPlan {
   int32_t outputs = 0;  // of a block of threads: 128, two of which share a processor, or 256; 0: no plan
-  int32_t pieces = 1;   // that the columns are cut into: 1, 2, 4 or 8
-  int32_t sharing = 1;  // blocks of threads that are sent the rows of x together: 1, 2 or 4; times pieces: a cluster
+  int32_t pieces = 1;   // that the columns are cut into: 1, 2, 4 or 8, the blocks of threads of a cluster
 };
 
 // All pointers are device memory, 16-byte aligned. Columns, size and strides are multiples of 8.

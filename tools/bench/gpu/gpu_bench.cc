@@ -36,6 +36,7 @@ ABSL_FLAG(std::string, shape, "llama-8b", "llama-8b or tiny");
 ABSL_FLAG(std::string, backend, "cuda", "cuda or cpu");
 ABSL_FLAG(bool, batch_invariant, false, "the back end's batch-invariant mode");
 ABSL_FLAG(bool, hopper_attention, true, "prefill by Hopper's own means");
+ABSL_FLAG(bool, warpgroup_products, true, "products of some dozens of rows by own kernels, too");
 ABSL_FLAG(int32_t, pieces_per_place, 1, "how finely attention of few queries is cut");
 ABSL_FLAG(bool, tune, true, "have products measured before");
 ABSL_FLAG(bool, products, true, "measure the products alone, too");
@@ -368,6 +369,7 @@ int Run() {
     absl::StatusOr<std::unique_ptr<kernels::CudaBackend>> cuda =
         kernels::CudaBackend::Create({.batch_invariant = absl::GetFlag(FLAGS_batch_invariant),
                                       .hopper_attention = absl::GetFlag(FLAGS_hopper_attention),
+                                      .warpgroup_products = absl::GetFlag(FLAGS_warpgroup_products),
                                       .pieces_per_place = absl::GetFlag(FLAGS_pieces_per_place),
                                       .record_steps = absl::GetFlag(FLAGS_record_steps),
                                       .time_steps = true});

@@ -78,11 +78,9 @@ class Bench {
       std::sort(milliseconds.begin(), milliseconds.end());
       const double us = milliseconds[milliseconds.size() / 2] * 1e3;
       std::printf(
-          "{\"bench\":\"warpgroup_product\",\"what\":\"%s\",\"rows\":%d,\"outputs\":%d,\"pieces\":%d,\"sharing\":%d,"
-          "\"us\":%.2f,"
+          "{\"bench\":\"warpgroup_product\",\"what\":\"%s\",\"rows\":%d,\"outputs\":%d,\"pieces\":%d,\"us\":%.2f,"
           "\"tb_per_s\":%.3f}\n",
-          shape.name, rows, plan.outputs, plan.pieces, plan.sharing, us,
-          2.0 * static_cast<double>(elements) / us / 1e6);
+          shape.name, rows, plan.outputs, plan.pieces, us, 2.0 * static_cast<double>(elements) / us / 1e6);
       std::fflush(stdout);
     }
   }

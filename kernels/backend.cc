@@ -29,6 +29,10 @@ absl::Status Backend::TuneMatMul(absl::Span<const std::vector<Product>> alike, B
   return absl::OkStatus();
 }
 
+absl::Status Backend::TuneGatedMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows) {
+  return TuneMatMul(alike, x, max_rows);
+}
+
 void Backend::GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows) {
   MatMul({gate, up}, x, rows);
   SwiGlu(*up.output, rows, static_cast<int32_t>(gate.weights->rows()), *gate.output);

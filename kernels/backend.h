@@ -163,6 +163,9 @@ class Backend {
   // Never in a step; without it, a product's first use may take long.
   virtual absl::Status TuneMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows);
 
+  // The same for GatedMatMul(): the gate and what passes through it.
+  virtual absl::Status TuneGatedMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows);
+
   // Rotates q [rows][head_count][head size] and k [rows][kv heads][head size] in place by their positions: neighbouring
   // elements 2i and 2i+1 are a pair, turned by position * frequencies[i]. Then writes k and v into the cache of
   // `layer`.

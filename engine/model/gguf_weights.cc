@@ -3,7 +3,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "engine/model/mapped_file.h"
 
 namespace fermata {
 
@@ -18,8 +17,7 @@ absl::StatusOr<HostTensor> GgufWeights::Take(absl::string_view name, const std::
                                                    absl::StrJoin(wanted, ", "), "]"));
   }
   taken_.insert(std::string(name));
-  if (last_ != nullptr) MappedFile::Release(last_->data);
-  last_ = tensor;
+  released_.Took(tensor->data);
   return HostTensor{.type = tensor->type, .shape = shape, .data = tensor->data.data(), .owner = nullptr};
 }
 

@@ -9,11 +9,12 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "engine/model/gguf_file.h"
+#include "engine/model/released_later.h"
 #include "engine/model/weight_source.h"
 
 namespace fermata {
 
-// Tensors are the file's own memory. When the next one is taken, the last one's pages are given back: a back end that
+// Tensors are the file's own memory. When later ones are taken, earlier ones' pages are given back: a back end that
 // has made its own copy needs them no more, so that file and copies are not in memory together; one that reads on in
 // the file gets them back from the system's cache.
 class GgufWeights : public WeightSource {
@@ -29,7 +30,7 @@ class GgufWeights : public WeightSource {
  private:
   const GgufFile& file_;
   absl::flat_hash_set<std::string> taken_;
-  const GgufTensor* last_ = nullptr;  // the one taken last
+  ReleasedLater released_;
 };
 
 }  // namespace fermata

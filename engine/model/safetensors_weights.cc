@@ -119,6 +119,7 @@ absl::StatusOr<HostTensor> SafetensorsWeights::Take(absl::string_view name, cons
         absl::StrCat(where, "type ", tensor.type_name, ", which is not served; F32, F16 and BF16 are"));
   }
   taken_.insert(hf_name);
+  released_.Took(tensor.data);
   return HostTensor{.type = *type, .shape = shape, .data = tensor.data.data(), .owner = nullptr};
 }
 

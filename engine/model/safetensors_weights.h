@@ -11,12 +11,14 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
+#include "engine/model/released_later.h"
 #include "engine/model/safetensors_file.h"
 #include "engine/model/weight_source.h"
 
 namespace fermata {
 
-// Tensors are the files' own memory: this must outlive what is made of them if the device keeps views.
+// Tensors are the files' own memory: this must outlive what is made of them if the device keeps views. When later ones
+// are taken, earlier ones' pages are given back, as by GgufWeights.
 class SafetensorsWeights : public WeightSource {
  public:
   // model.safetensors, or the shards that model.safetensors.index.json names. `tied`: an output matrix that is in the
@@ -47,6 +49,7 @@ class SafetensorsWeights : public WeightSource {
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   absl::flat_hash_map<std::string, Place> places_;
   absl::flat_hash_set<std::string> taken_;
+  ReleasedLater released_;
 };
 
 // The name that safetensors folders give to what GGUF files call `gguf_name`; empty if there is none.

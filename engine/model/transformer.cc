@@ -67,7 +67,7 @@ absl::Status Transformer::Tune() {
   }
   absl::Status status = backend_.TuneMatMul(inputs, *normed_, max_rows_);
   if (status.ok()) status = backend_.TuneMatMul(outputs, *attention_, max_rows_);
-  if (status.ok()) status = backend_.TuneMatMul(up, *normed_, max_rows_);
+  if (status.ok()) status = backend_.TuneGatedMatMul(up, *normed_, max_rows_);
   if (status.ok()) status = backend_.TuneMatMul(down, *gate_, max_rows_);
   if (!status.ok()) return status;
   status = backend_.TuneMatMul({{{&weights_.output(), logits_.get()}}}, *normed_, max_outputs_);

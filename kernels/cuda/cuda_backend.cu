@@ -242,9 +242,14 @@ void CudaBackend::MatMul(absl::Span<const Product> products, const Buffer& x, in
 
 void CudaBackend::GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows) {
   if (!Ready()) return;
-  const std::vector<WholeProduct> products = Unite({gate, up}, x);
-  if (products.size() != 1 || !IsSmall(products[0], rows)) return Backend::GatedMatMul(gate, up, x, rows);
-  const WholeProduct& both = products[0];
+  std::vector<WholeProduct> products = Unite({gate, up}, x);
+  if (products.size() != 1) return Backend::GatedMatMul(gate, up, x, rows);
+  WholeProduct& both = products[0];
+  if (!IsSmall(both, rows)) {
+    both.shape.gated = true;
+    device_->Check(device_->products->Multiply(both.shape, both.weights, Data(x), rows, both.output));
+    return;
+  }
   const int32_t columns = both.shape.columns;
   const int32_t size = both.shape.size / 2;
   for (int32_t row = 0; row < rows; row += cuda::kSmallProductRows) {
@@ -257,16 +262,26 @@ void CudaBackend::GatedMatMul(const Product& gate, const Product& up, const Buff
   }
 }
 
-absl::Status CudaBackend::TuneMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows) {
+absl::Status CudaBackend::Tune(absl::Span<const std::vector<Product>> alike, bool gated, Buffer& x, int32_t max_rows) {
   const std::vector<WholeProduct> first = Unite(alike[0], x);
   for (size_t i = 0; i < first.size(); ++i) {
     if (IsSmall(first[i], max_rows)) continue;
     std::vector<const uint16_t*> weights;
     for (const std::vector<Product>& products : alike) weights.push_back(Unite(products, x)[i].weights);
-    const absl::Status status = device_->products->Tune(first[i].shape, weights, Data(x), first[i].output, max_rows);
+    cuda::ProductShape shape = first[i].shape;
+    shape.gated = gated && first.size() == 1;
+    const absl::Status status = device_->products->Tune(shape, weights, Data(x), first[i].output, max_rows);
     if (!status.ok()) return status;
   }
   return Synchronize();
+}
+
+absl::Status CudaBackend::TuneMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows) {
+  return Tune(alike, /*gated=*/false, x, max_rows);
+}
+
+absl::Status CudaBackend::TuneGatedMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows) {
+  return Tune(alike, /*gated=*/true, x, max_rows);
 }
 
 void CudaBackend::RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) {

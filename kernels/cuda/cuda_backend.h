@@ -48,6 +48,7 @@ class CudaBackend : public Backend {
                   Buffer& output) override;
   void MatMul(absl::Span<const Product> products, const Buffer& x, int32_t rows) override;
   absl::Status TuneMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows) override;
+  absl::Status TuneGatedMatMul(absl::Span<const std::vector<Product>> alike, Buffer& x, int32_t max_rows) override;
   void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) override;
   void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) override;
   void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) override;
@@ -104,6 +105,9 @@ class CudaBackend : public Backend {
   bool Ready();
 
   std::vector<WholeProduct> Unite(absl::Span<const Product> products, const Buffer& x) const;
+
+  // TuneMatMul() of either kind.
+  absl::Status Tune(absl::Span<const std::vector<Product>> alike, bool gated, Buffer& x, int32_t max_rows);
 
   // Whether it is for SmallProducts().
   bool IsSmall(const WholeProduct& product, int32_t rows) const;

@@ -44,7 +44,8 @@ absl::Status DeviceState::Start() {
   absl::StatusOr<std::unique_ptr<KvTransfer>> streams = KvTransfer::Create();
   if (!streams.ok()) return streams.status();
   transfer = *std::move(streams);
-  absl::StatusOr<std::unique_ptr<MatrixProduct>> made = MatrixProduct::Create(stream, options.batch_invariant);
+  absl::StatusOr<std::unique_ptr<MatrixProduct>> made =
+      MatrixProduct::Create(stream, options.batch_invariant, options.warpgroup_products);
   if (!made.ok()) return made.status();
   products = *std::move(made);
   absl::StatusOr<StagedUpload> staged = StagedUpload::Create(kStepTableBytes, stream);
@@ -182,7 +183,7 @@ absl::Status DeviceState::Record(int32_t step_rows, absl::FunctionRef<void()> as
   // Which kind of attention it is, is known when it is asked for: there is room for both.
   AttentionLimits limits = Limits(kv_shape.kv_head_count);
   const StepLayout layout(step_rows, MaxDecodeItems(step_rows, kv_shape.kv_head_count, limits),
-                          decode_map.usable ? std::max(MaxDecodeShares(SharedLimits()), places()) : 0);
+                          decode_map.tensor.usable ? std::max(MaxDecodeShares(SharedLimits()), places()) : 0);
   auto step = std::make_unique<RecordedStep>(layout, tables->device());
   const absl::Span<const uint8_t> image = step->Fill({});
   Put(image.data(), image.size());

@@ -34,7 +34,8 @@ namespace fermata::kernels::cuda {
 
 struct DeviceOptions {
   bool batch_invariant = false;
-  bool hopper_attention = true;  // attention by warpgroups' products and bulk copies, where device and shape allow it
+  bool hopper_attention = true;    // attention by warpgroups' products and bulk copies, where device and shape allow it
+  bool warpgroup_products = true;  // products of some dozens of rows by WarpgroupProduct(), where that is faster
   int32_t pieces_per_place = 1;  // of attention's work for each place on the device; more pieces cost more in being put
                                  // together than they gain
   bool record_steps = true;      // steps of decode are recorded where Record() is asked for
@@ -87,11 +88,11 @@ class DeviceState {
   void Grow(int64_t bytes, CudaMemory* memory);
 
   // Whether many queries go to HopperAttention().
-  bool UsesHopper() const { return kv_map.usable && options.hopper_attention && !options.batch_invariant; }
+  bool UsesHopper() const { return kv_map.tensor.usable && options.hopper_attention && !options.batch_invariant; }
 
   // Whether few go to HopperDecode().
   bool SharesDecode(int32_t head_count) const {
-    return decode_map.usable && options.hopper_attention && !options.batch_invariant &&
+    return decode_map.tensor.usable && options.hopper_attention && !options.batch_invariant &&
            head_count / kv_shape.kv_head_count <= kHopperDecodeQueries;
   }
 

@@ -15,16 +15,20 @@ constexpr int kHalf = 64;   // columns of a tile
 constexpr int kTile = 128;  // positions
 constexpr int kGroups = 2;  // warpgroups that compute, of 64 queries each
 constexpr int kComputing = kGroups * 128;
-constexpr int kThreads = kComputing + 128;  // and a warpgroup of which one warp brings tiles
+constexpr int kBringers = 4;  // warps that bring tiles
+constexpr int kThreads = kComputing + kBringers * kWarpSize;
+constexpr int kComputeRegisters = 232;
+constexpr int kBringRegisters = 40;
+static_assert(kGroups * kComputeRegisters + kBringRegisters == (kGroups + 1) * (65536 / kThreads / 8 * 8),
+              "all that a block of threads begins with");
 constexpr int kStages = 2;
 constexpr uint32_t kHalfBytes = kTile * kHalf * 2;
 constexpr uint32_t kTileBytes = 2 * kHalfBytes;
 constexpr uint32_t kQueryBytes = kPrefillQueries * kHead * 2;
 constexpr uint32_t kBarriers = 4 * kStages;
-constexpr uint32_t kSharedBytes = 1024 + kQueryBytes + 2 * kStages * kTileBytes + kBarriers * 8;
+constexpr uint32_t kNoteBytes = kComputing * 8;
+constexpr uint32_t kSharedBytes = 1024 + kQueryBytes + 2 * kStages * kTileBytes + kBarriers * 8 + kNoteBytes;
 constexpr float kLog2E = 1.4426950408889634f;
-
-static_assert(sizeof(CUtensorMap) == sizeof(KvMap::bytes), "the map's size is CUDA's");
 
 // How the pool's rows count.
 struct Rows {
@@ -51,35 +55,45 @@ struct Places {
   __device__ uint32_t KeyFree(int stage) const { return barriers + (kStages + stage) * 8; }
   __device__ uint32_t ValueFull(int stage) const { return barriers + (2 * kStages + stage) * 8; }
   __device__ uint32_t ValueFree(int stage) const { return barriers + (3 * kStages + stage) * 8; }
+  __device__ uint32_t Note() const { return barriers + kBarriers * 8 + threadIdx.x * 8; }
 };
 
 // Of tile n: which time its stage is used.
 __device__ uint32_t Turn(int n) { return static_cast<uint32_t>(n / kStages) & 1; }
 
-// One warp: a lane brings every 32nd box of each tile.
+// A warpgroup: warp w brings every fourth box of each tile from box w on, each by a lane of its own. One warp alone
+// would be slower in asking than others are in computing.
 __device__ void BringTiles(const AttentionInput& input, const AttentionItem& item, const Rows& rows, const void* map,
                            const Places& places) {
-  const int lane = threadIdx.x % kWarpSize;
+  const int box = threadIdx.x % kWarpSize * kBringers + threadIdx.x / kWarpSize % kBringers;
+  const int32_t half = box % 2;
   const int32_t block_tokens = input.kv.block_tokens;
+  const int32_t tile_blocks = kTile / block_tokens;
+  const int32_t block_count = (item.end + block_tokens - 1) / block_tokens;
   const int32_t* blocks = input.blocks + item.segment.first_block;
   const uint32_t box_bytes = block_tokens * kHalf * 2;
   const int32_t first = rows.first + static_cast<int32_t>(blockIdx.y) * rows.head;
   const int tiles = (item.end + kTile - 1) / kTile;
+  // Where a block lies is read a tile ahead.
+  const auto block_at = [&](int n) {
+    const int32_t index = n * tile_blocks + box / 2;
+    return box / 2 < tile_blocks && index < block_count ? blocks[index] : kNoBlock;
+  };
+  int32_t next = block_at(0);
   for (int n = 0; n < tiles; ++n) {
     const int stage = n % kStages;
-    const int32_t first_block = n * kTile / block_tokens;
-    const int32_t count = min((item.end + block_tokens - 1) / block_tokens - first_block, kTile / block_tokens);
+    const int32_t block = next;
+    if (n + 1 < tiles) next = block_at(n + 1);
+    const uint32_t tile_bytes = 2 * min(block_count - n * tile_blocks, tile_blocks) * box_bytes;
     for (const bool value : {false, true}) {
       const uint32_t full = value ? places.ValueFull(stage) : places.KeyFull(stage);
       if (n >= kStages) AwaitBarrier(value ? places.ValueFree(stage) : places.KeyFree(stage), Turn(n) ^ 1);
-      if (lane == 0) ArriveExpecting(full, 2 * count * box_bytes);
+      if (threadIdx.x == kComputing) ArriveExpecting(full, tile_bytes);
       __syncwarp();
+      if (block == kNoBlock) continue;
       const uint32_t tile = value ? places.Value(stage) : places.Key(stage);
-      for (int i = lane; i < 2 * count; i += kWarpSize) {
-        const int32_t half = i % 2;
-        const int32_t row = blocks[first_block + i / 2] * rows.block + first + (value ? rows.values : 0);
-        BringBox(tile + half * kHalfBytes + i / 2 * box_bytes, map, half * kHalf, row, full);
-      }
+      const int32_t row = block * rows.block + first + (value ? rows.values : 0);
+      BringBox(tile + half * kHalfBytes + box / 2 * box_bytes, map, half * kHalf, row, full);
     }
   }
 }
@@ -121,6 +135,11 @@ __device__ void ClearRows(uint8_t* tile, int32_t count) {
   }
   ShowToProducts();
   SyncSome<kComputing>();
+}
+
+// Has the weights, which the sums are of, computed before what comes next: else the compiler moves them behind it.
+__device__ void Show(const float (&sum)[2], uint32_t note) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};\n" ::"r"(note), "f"(sum[0]), "f"(sum[1]) : "memory");
 }
 
 // A warpgroup's 64 queries: what a thread knows of rows lane / 4 and 8 further of its warp's 16.
@@ -225,10 +244,12 @@ __device__ void Compute(const AttentionInput& input, const AttentionItem& item, 
     Pin(state.scores);
     if (lane == 0) Arrive(places.KeyFree(stage));
     state.Weigh(n * kTile, last, scale, factor);
+    Show(state.sum, places.Note());
     AwaitProducts<0>();
     Pin(state.output);
     if (lane == 0) Arrive(places.ValueFree(before));
-    state.Rescale(factor);
+    // Of most tiles, none has a higher score than those before.
+    if (__any_sync(kAllLanes, factor[0] != 1.0f || factor[1] != 1.0f)) state.Rescale(factor);
     state.PackWeights();
   }
   const int stage = (tiles - 1) % kStages;
@@ -270,6 +291,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   places.values = places.keys + kStages * kTileBytes;
   places.barriers = places.values + kStages * kTileBytes;
   if (threadIdx.x == 0) {
+    FetchMap(&map);
     for (int stage = 0; stage < kStages; ++stage) {
       InitBarrier(places.KeyFull(stage), 1);
       InitBarrier(places.ValueFull(stage), 1);
@@ -278,17 +300,18 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
   }
+  __syncthreads();
   AwaitPrevious();
   const AttentionItem item = input.items[blockIdx.x];
-  if (threadIdx.x < kComputing) LoadQueries(input, item, shared);
-  __syncthreads();
-  // Those that compute take the registers that the others do not need.
+  // Those that compute take the registers that the others do not need: no more than these give, or all wait for ever.
   if (threadIdx.x < kComputing) {
-    TakeRegisters<240>();
+    TakeRegisters<kComputeRegisters>();
+    LoadQueries(input, item, shared);
+    SyncSome<kComputing>();
     Compute(input, item, scale, places, shared);
   } else {
-    GiveRegisters<24>();
-    if (threadIdx.x < kComputing + kWarpSize) BringTiles(input, item, rows, &map, places);
+    GiveRegisters<kBringRegisters>();
+    BringTiles(input, item, rows, &map, places);
   }
 #endif
 }
@@ -298,34 +321,13 @@ __global__ void __launch_bounds__(kThreads, 1)
 KvMap MapKv(void* pool, const KvShape& shape) {
   KvMap map;
   map.shape = shape;
-  int major = 0;
-  int minor = 0;
-  const bool asked = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess &&
-                     cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) == cudaSuccess;
   const int64_t rows = int64_t{2} * shape.block_count * shape.layer_count * shape.kv_head_count * shape.block_tokens;
-  if (!asked || major != 9 || minor != 0 || shape.head_size != kHead || shape.block_tokens % 8 != 0 ||
-      kTile % shape.block_tokens != 0 || rows == 0 || rows > 0x7fffffff) {
+  if (shape.head_size != kHead || shape.block_tokens % 8 != 0 || kTile % shape.block_tokens != 0 || rows == 0 ||
+      rows > 0x7fffffff) {
     return map;
   }
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found) !=
-          cudaSuccess ||
-      found != cudaDriverEntryPointSuccess) {
-    cudaGetLastError();
-    return map;
-  }
-  const cuuint64_t extents[2] = {kHead, static_cast<cuuint64_t>(rows)};
-  const cuuint64_t row_bytes[1] = {kHead * 2};
-  const cuuint32_t box[2] = {kHalf, static_cast<cuuint32_t>(shape.block_tokens)};
-  const cuuint32_t steps[2] = {1, 1};
-  CUtensorMap tensor;
-  const CUresult made = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)(
-      &tensor, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, pool, extents, row_bytes, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (made != CUDA_SUCCESS) return map;
-  std::memcpy(map.bytes, &tensor, sizeof(tensor));
-  map.usable = true;
+  map.tensor = MapTensor(
+      pool, {2, {kHead, static_cast<uint64_t>(rows)}, {kHead * 2}, {kHalf, static_cast<uint32_t>(shape.block_tokens)}});
   return map;
 }
 
@@ -335,7 +337,7 @@ int HopperAttention(const AttentionInput& input, const KvMap& map, int32_t layer
       cudaFuncSetAttribute(HopperKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (allowed != cudaSuccess) return allowed;
   CUtensorMap tensor;
-  std::memcpy(&tensor, map.bytes, sizeof(tensor));
+  std::memcpy(&tensor, map.tensor.bytes, sizeof(tensor));
   const int32_t head = map.shape.block_tokens;
   const int32_t values = map.shape.kv_head_count * head;
   const Rows rows = {map.shape.layer_count * 2 * values, layer * 2 * values, head, values};

@@ -8,6 +8,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/paged_attention.h"
+#include "kernels/cuda/tensor_map.h"
 
 // As the CUDA runtime declares it, so that plain C++ need not include its headers.
 struct CUstream_st;
@@ -16,8 +17,7 @@ namespace fermata::kernels::cuda {
 
 // The pool as the accelerator sees it: rows of one slot of one head.
 struct KvMap {
-  alignas(64) uint8_t bytes[128] = {};  // a CUtensorMap
-  bool usable = false;                  // whether device and shape are served
+  TensorMap tensor;  // usable if device and shape are served
   KvShape shape;
 };
 
@@ -25,7 +25,7 @@ struct KvMap {
 // of compute capability 9.0, are served.
 KvMap MapKv(void* pool, const KvShape& shape);
 
-// As PrefillAttention(), for `layer`. REQUIRES: map.usable.
+// As PrefillAttention(), for `layer`. REQUIRES: map.tensor.usable.
 //
 // Algorithm: Dao, "FlashAttention-2", 2023, with the overlap of products and softmax of Shah et al.,
 // "FlashAttention-3", 2024.

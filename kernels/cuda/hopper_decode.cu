@@ -24,8 +24,6 @@ constexpr uint32_t kTurnBytes = kHead / 2 * 8;
 constexpr uint32_t kSharedBytes = 1024 + kStages * kStageBytes + kMergeBytes + kTurnBytes + 2 * kStages * 8 + 8;
 constexpr float kLog2E = 1.4426950408889634f;
 
-static_assert(sizeof(CUtensorMap) == sizeof(DecodeMap::bytes), "the map's size is CUDA's");
-
 // How the pool's rows of one slot of one head count, and blocks of tokens.
 struct Rows {
   int32_t block;  // rows of a block
@@ -549,36 +547,17 @@ __global__ void __launch_bounds__(kThreads, kHopperDecodeBlocks)
 DecodeMap MapKvForDecode(void* pool, const KvShape& shape) {
   DecodeMap map;
   map.shape = shape;
-  int major = 0;
-  int minor = 0;
-  const bool asked = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess &&
-                     cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) == cudaSuccess;
   const int64_t rows = int64_t{2} * shape.block_count * shape.layer_count * shape.kv_head_count * shape.block_tokens;
-  if (!asked || major != 9 || minor != 0 || shape.head_size != kHead || shape.block_tokens % 8 != 0 ||
-      kTile % shape.block_tokens != 0 || rows == 0 || rows > 0x7fffffff) {
-    return map;
-  }
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found) !=
-          cudaSuccess ||
-      found != cudaDriverEntryPointSuccess) {
-    cudaGetLastError();
+  if (shape.head_size != kHead || shape.block_tokens % 8 != 0 || kTile % shape.block_tokens != 0 || rows == 0 ||
+      rows > 0x7fffffff) {
     return map;
   }
   // 64 columns, rows, the other 64 columns, values after keys.
-  const cuuint64_t values = static_cast<cuuint64_t>(shape.kv_head_count) * shape.block_tokens;
-  const cuuint64_t extents[4] = {kHead / 2, static_cast<cuuint64_t>(rows) - values, 2, 2};
-  const cuuint64_t strides[3] = {kHead * 2, kHead, values * kHead * 2};
-  const cuuint32_t box[4] = {kHead / 2, static_cast<cuuint32_t>(shape.block_tokens), 2, 2};
-  const cuuint32_t steps[4] = {1, 1, 1, 1};
-  CUtensorMap tensor;
-  const CUresult made = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)(
-      &tensor, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, pool, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (made != CUDA_SUCCESS) return map;
-  std::memcpy(map.bytes, &tensor, sizeof(tensor));
-  map.usable = true;
+  const uint64_t values = static_cast<uint64_t>(shape.kv_head_count) * static_cast<uint64_t>(shape.block_tokens);
+  map.tensor = MapTensor(pool, {4,
+                                {kHead / 2, static_cast<uint64_t>(rows) - values, 2, 2},
+                                {kHead * 2, kHead, values * kHead * 2},
+                                {kHead / 2, static_cast<uint32_t>(shape.block_tokens), 2, 2}});
   return map;
 }
 
@@ -590,7 +569,7 @@ int HopperDecode(const HopperDecodeInput& input, const DecodeMap& map, int32_t l
       cudaFuncSetAttribute(HopperDecodeKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (allowed != cudaSuccess) return allowed;
   CUtensorMap tensor;
-  std::memcpy(&tensor, map.bytes, sizeof(tensor));
+  std::memcpy(&tensor, map.tensor.bytes, sizeof(tensor));
   const KvShape& shape = map.shape;
   const int32_t layer_rows = 2 * shape.kv_head_count * shape.block_tokens;
   const Rows rows = {shape.layer_count * layer_rows, layer * layer_rows, shape.block_tokens, shape.kv_head_count};

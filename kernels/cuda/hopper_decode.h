@@ -9,6 +9,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/kv_layout.h"
+#include "kernels/cuda/tensor_map.h"
 
 // As the CUDA runtime declares it, so that plain C++ need not include its headers.
 struct CUstream_st;
@@ -21,8 +22,7 @@ inline constexpr int32_t kHopperDecodeBlocks = 2;  // of threads, on one process
 
 // The pool as the accelerator sees it: keys and values of one head in one block at a time.
 struct DecodeMap {
-  alignas(64) uint8_t bytes[128] = {};  // a CUtensorMap
-  bool usable = false;                  // whether device and shape are served
+  TensorMap tensor;  // usable if device and shape are served
   KvShape shape;
 };
 
@@ -58,7 +58,7 @@ int64_t HopperDecodePartialFloats(int32_t shares);
 
 // output[r][h] = attention of q[r][h] over all positions of its segment up to its own, scores scaled by 1 / sqrt(head
 // size), for the rows of the plan's units and no others. Asynchronous on `stream`; returns the launch's cudaError_t (0:
-// launched). REQUIRES: map.usable.
+// launched). REQUIRES: map.tensor.usable.
 //
 // Algorithm: Dao et al., "Flash-Decoding", 2023, shared out as by PlanDecode().
 int HopperDecode(const HopperDecodeInput& input, const DecodeMap& map, int32_t layer, int32_t blocks_of_threads,

@@ -11,6 +11,7 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/matrix_product.h"
 #include "kernels/cuda/row_kernels.h"
+#include "kernels/cuda/warpgroup_product.h"
 
 namespace fermata::kernels::cuda {
 namespace {
@@ -123,7 +124,8 @@ int32_t RowBucket(int32_t rows) {
 
 class MatrixProduct::Implementation {
  public:
-  Implementation(cudaStream_t stream, bool batch_invariant) : stream_(stream), batch_invariant_(batch_invariant) {}
+  Implementation(cudaStream_t stream, bool batch_invariant, bool warpgroups)
+      : stream_(stream), batch_invariant_(batch_invariant), warpgroups_(warpgroups) {}
   ~Implementation() {
     if (preference_ != nullptr) cublasLtMatmulPreferenceDestroy(preference_);
     if (handle_ != nullptr) cublasLtDestroy(handle_);
@@ -168,34 +170,67 @@ class MatrixProduct::Implementation {
   }
 
  private:
-  using Key = std::tuple<int32_t, int32_t, int64_t, int64_t, bool, int32_t>;  // a shape, and rows or 0
+  using Key = std::tuple<int32_t, int32_t, int64_t, int64_t, bool, bool, int32_t>;  // a shape, and rows or 0
 
   Key KeyOf(const ProductShape& shape, int32_t rows) const {
-    return {shape.size,          shape.columns,      shape.x_stride,
-            shape.output_stride, shape.float_output, batch_invariant_ ? 0 : RowBucket(rows)};
+    return {shape.size,
+            shape.columns,
+            shape.x_stride,
+            shape.output_stride,
+            shape.float_output,
+            shape.gated,
+            batch_invariant_ ? 0 : RowBucket(rows)};
   }
 
-  struct Plan {
-    Plan(const ProductShape& shape, int32_t rows) : description(shape, rows) {}
-    Description description;
+  struct Choice {
     cublasLtMatmulAlgo_t algorithm = {};
+    WarpgroupPlan own;  // instead, if it has outputs
+  };
+
+  struct Plan {
+    Plan(const ProductShape& of, int32_t rows) : shape(of), description(of, rows) {}
+    const ProductShape shape;
+    Description description;
+    Choice choice;
   };
 
   struct Candidate {
     float milliseconds;
-    cublasLtMatmulAlgo_t algorithm;
+    Choice choice;
   };
 
+  static WarpgroupOperands Operands(const ProductShape& shape, const uint16_t* weights, const uint16_t* x, int32_t rows,
+                                    void* output) {
+    return {weights,
+            shape.gated ? shape.size / 2 : shape.size,
+            shape.columns,
+            x,
+            shape.x_stride,
+            rows,
+            output,
+            shape.output_stride,
+            shape.float_output,
+            shape.gated};
+  }
+
   absl::Status Launch(Plan& plan, const uint16_t* weights, const uint16_t* x, int32_t rows, void* output) {
+    const ProductShape& shape = plan.shape;
+    if (plan.choice.own.outputs > 0) {
+      return CudaStatus(WarpgroupProduct(Operands(shape, weights, x, rows, output), plan.choice.own, stream_),
+                        "a product by warpgroups");
+    }
     Description& d = plan.description;
     d.SetRows(rows);
     const float one = 1.0f;
     const float zero = 0.0f;
     const cublasStatus_t status =
         cublasLtMatmul(handle_, d.product(), &one, weights, d.weights(), x, d.x(), &zero, output, d.output(), output,
-                       d.output(), &plan.algorithm, workspace_.as<void>(), kWorkspaceBytes, stream_);
-    if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
-    return BlasStatus(status, absl::StrCat("a product of ", rows, " rows"));
+                       d.output(), &plan.choice.algorithm, workspace_.as<void>(), kWorkspaceBytes, stream_);
+    if (status != CUBLAS_STATUS_SUCCESS) return BlasStatus(status, absl::StrCat("a product of ", rows, " rows"));
+    if (!shape.gated) return absl::OkStatus();
+    uint16_t* gate = static_cast<uint16_t*>(output);
+    return CudaStatus(SwiGlu(gate + shape.size / 2, rows, shape.size / 2, shape.output_stride, gate, stream_),
+                      "SwiGLU");
   }
 
   // The library's advice, best first by its own estimate.
@@ -216,12 +251,12 @@ class MatrixProduct::Implementation {
     auto plan = std::make_unique<Plan>(shape, RowBucket(rows));
     auto advice = Advice(plan->description, 1, "a plan");
     if (!advice.ok()) return advice.status();
-    plan->algorithm = (*advice)[0];
+    plan->choice.algorithm = (*advice)[0];
     plans_[KeyOf(shape, rows)] = std::move(plan);
     return absl::OkStatus();
   }
 
-  // Milliseconds of a product; beyond any if the library refuses.
+  // Milliseconds of a few products; beyond any if the library refuses.
   absl::StatusOr<float> Measure(Plan& plan, absl::Span<const uint16_t* const> weights, const uint16_t* x, int32_t rows,
                                 void* output) {
     if (!Launch(plan, weights[0], x, rows, output).ok()) return kNever;
@@ -249,11 +284,16 @@ class MatrixProduct::Implementation {
     auto advice = Advice(plan->description, kCandidates, "plans");
     if (!advice.ok()) return advice.status();
     std::vector<Candidate> candidates;
-    for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, algorithm});
+    for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, {algorithm, {}}});
+    if (warpgroups_) {
+      for (const WarpgroupPlan& own : WarpgroupPlans(Operands(shape, weights[0], x, rows, output))) {
+        candidates.push_back({kNever, {{}, own}});
+      }
+    }
     // The best of the first round are measured again, in turn: a device that becomes warm slows all of them down.
     for (int round = 0; round < kTuningRounds; ++round) {
       for (Candidate& candidate : candidates) {
-        plan->algorithm = candidate.algorithm;
+        plan->choice = candidate.choice;
         const absl::StatusOr<float> milliseconds = Measure(*plan, weights, x, rows, output);
         if (!milliseconds.ok()) return milliseconds.status();
         candidate.milliseconds = round == 0 ? *milliseconds : candidate.milliseconds + *milliseconds;
@@ -262,7 +302,7 @@ class MatrixProduct::Implementation {
                        [](const Candidate& a, const Candidate& b) { return a.milliseconds < b.milliseconds; });
       candidates.resize(std::min(candidates.size(), kFinalists));
     }
-    plan->algorithm = candidates[0].algorithm;
+    plan->choice = candidates[0].choice;
     plans_[key] = std::move(plan);
     return absl::OkStatus();
   }
@@ -283,7 +323,7 @@ class MatrixProduct::Implementation {
       if (!advice.ok()) continue;
       for (const cublasLtMatmulAlgo_t& algorithm : *advice) {
         if (!OperationsAreWhole(algorithm)) continue;
-        plan->algorithm = algorithm;
+        plan->choice.algorithm = algorithm;
         float total = 0;
         for (const int32_t rows : {1, 64, kCompanyRows}) {
           const absl::StatusOr<float> measured = Measure(*plan, weights, x->as<uint16_t>(), rows, output->as<void>());
@@ -296,7 +336,7 @@ class MatrixProduct::Implementation {
         if (!*same) continue;
         best = total;
         auto kept = std::make_unique<Plan>(shape, advised);
-        kept->algorithm = algorithm;
+        kept->choice.algorithm = algorithm;
         plans_[KeyOf(shape, 1)] = std::move(kept);
       }
     }
@@ -335,6 +375,7 @@ class MatrixProduct::Implementation {
 
   cudaStream_t stream_;
   const bool batch_invariant_;
+  const bool warpgroups_;
   cublasLtHandle_t handle_ = nullptr;
   cublasLtMatmulPreference_t preference_ = nullptr;
   CudaMemory workspace_;
@@ -347,8 +388,9 @@ MatrixProduct::MatrixProduct(std::unique_ptr<Implementation> implementation)
 
 MatrixProduct::~MatrixProduct() = default;
 
-absl::StatusOr<std::unique_ptr<MatrixProduct>> MatrixProduct::Create(CUstream_st* stream, bool batch_invariant) {
-  auto implementation = std::make_unique<Implementation>(stream, batch_invariant);
+absl::StatusOr<std::unique_ptr<MatrixProduct>> MatrixProduct::Create(CUstream_st* stream, bool batch_invariant,
+                                                                     bool warpgroups) {
+  auto implementation = std::make_unique<Implementation>(stream, batch_invariant, warpgroups);
   const absl::Status status = implementation->Prepare();
   if (!status.ok()) return status;
   return std::unique_ptr<MatrixProduct>(new MatrixProduct(std::move(implementation)));

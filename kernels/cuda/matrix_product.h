@@ -1,4 +1,4 @@
-// Products of many rows, by cuBLASLt, with plans that are kept.
+// Products of many rows, by cuBLASLt or, up to some dozens, by WarpgroupProduct(), with plans that are kept.
 
 #ifndef FERMATA_KERNELS_CUDA_MATRIX_PRODUCT_H_
 #define FERMATA_KERNELS_CUDA_MATRIX_PRODUCT_H_
@@ -22,19 +22,22 @@ struct ProductShape {
   int64_t x_stride = 0;       // elements from one row of x to the next
   int64_t output_stride = 0;  // likewise
   bool float_output = false;  // else bfloat16
+  bool gated = false;         // the first half of the outputs are gates: SwiGLU of both halves goes to their place
 };
 
 // Owns the library's handle, a workspace and the plans. One thread at a time; one stream.
 class MatrixProduct {
  public:
   // `batch_invariant`: each shape has one plan for any number of rows, so that a row's sums have one order; and one
-  // that was seen to give the same bits for rows alone and in company. RESOURCE_EXHAUSTED if there is no memory for the
-  // workspace.
-  static absl::StatusOr<std::unique_ptr<MatrixProduct>> Create(CUstream_st* stream, bool batch_invariant);
+  // of the library's that was seen to give the same bits for rows alone and in company. RESOURCE_EXHAUSTED if there is
+  // no memory for the workspace. `warpgroups`: whether WarpgroupProduct() is tried, too.
+  static absl::StatusOr<std::unique_ptr<MatrixProduct>> Create(CUstream_st* stream, bool batch_invariant,
+                                                               bool warpgroups);
   ~MatrixProduct();
 
   // output[r][o] = sum over i of weights[o][i] * x[r][i], summed in float32. weights [size][columns] and x are
-  // bfloat16. All are device memory, 16-byte aligned; columns, size and strides are multiples of 8. Asynchronous.
+  // bfloat16. All are device memory, 16-byte aligned; columns, size and strides are multiples of 8. Asynchronous. What
+  // the second half of a gated product's output then holds is undefined.
   // Without Tune(), the first product of a shape, with rows rounded up to one of a few counts, takes the library's
   // first advice; batch-invariant, it looks for a plan as Tune() does, with its own operands: that takes long.
   absl::Status Multiply(const ProductShape& shape, const uint16_t* weights, const uint16_t* x, int32_t rows,

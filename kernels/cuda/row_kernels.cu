@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/bf16_ops.cuh"
 #include "kernels/cuda/row_kernels.h"
+#include "kernels/cuda/small_product.h"
 
 namespace fermata::kernels::cuda {
 namespace {
@@ -78,8 +79,12 @@ __global__ void WideRmsNormKernel(const Bf16x8* delta, const float* weight, floa
     factors[p][0] = reinterpret_cast<const float4*>(weight)[i * 2];
     factors[p][1] = reinterpret_cast<const float4*>(weight)[i * 2 + 1];
   }
+  // Products of one or two handfuls of rows would, while they wait, be in the way of the one that this waits for;
+  // others bring their first weights meanwhile.
+  const bool early = gridDim.x > kSmallProductRows;
+  if (early) LetNextBegin();
   AwaitPrevious();
-  LetNextBegin();
+  if (!early) LetNextBegin();
   const int64_t offset = RowOffset(layout, pieces * 8) / 8;
   Bf16x8 values[kPieces];
   float sum = 0.0f;

@@ -63,6 +63,40 @@ __device__ inline void MultiplyShared(uint64_t a, uint64_t b, int accumulate, fl
       : "l"(a), "l"(b), "r"(accumulate));
 }
 
+// The same for b of 64, 32 and 16 columns.
+__device__ inline void MultiplyShared(uint64_t a, uint64_t b, int accumulate, float (&d)[32]) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "%32, %33, p, 1, 1, 0, 0;\n}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
+        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
+        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "l"(a), "l"(b), "r"(accumulate));
+}
+__device__ inline void MultiplyShared(uint64_t a, uint64_t b, int accumulate, float (&d)[16]) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "%16, %17, p, 1, 1, 0, 0;\n}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
+      : "l"(a), "l"(b), "r"(accumulate));
+}
+__device__ inline void MultiplyShared(uint64_t a, uint64_t b, int accumulate, float (&d)[8]) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %10, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7}, "
+      "%8, %9, p, 1, 1, 0, 0;\n}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
+      : "l"(a), "l"(b), "r"(accumulate));
+}
+
 // d += a b: a in registers as mma.sync's fragment, b 16 x 128 in shared memory, summed over its rows.
 __device__ inline void MultiplyRegisters(const uint32_t* a, uint64_t b, float (&d)[64]) {
   asm volatile(
@@ -100,6 +134,9 @@ __device__ inline void AwaitBarrier(uint32_t barrier, uint32_t parity) {
       : "memory");
 }
 
+// Has a map at hand when the first box is asked for.
+__device__ inline void FetchMap(const void* map) { asm volatile("prefetch.tensormap [%0];\n" ::"l"(map) : "memory"); }
+
 // Brings the box at (column, row) of a tensor to shared memory, and tells the barrier its bytes.
 __device__ inline void BringBox(uint32_t to, const void* map, int32_t column, int32_t row, uint32_t barrier) {
   asm volatile(
@@ -107,6 +144,41 @@ __device__ inline void BringBox(uint32_t to, const void* map, int32_t column, in
       "[%4];\n" ::"r"(to),
       "l"(map), "r"(column), "r"(row), "r"(barrier)
       : "memory");
+}
+
+// The same for what is read once: others keep their place in the cache.
+__device__ inline void BringBoxOnce(uint32_t to, const void* map, int32_t column, int32_t row, uint32_t barrier,
+                                    uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1, {%2, %3}], [%4], %5;\n" ::"r"(to),
+      "l"(map), "r"(column), "r"(row), "r"(barrier), "l"(policy)
+      : "memory");
+}
+__device__ inline uint64_t ReadOncePolicy() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;\n" : "=l"(policy));
+  return policy;
+}
+
+// All threads of a cluster; what they wrote to shared memory before is seen by all after it.
+__device__ inline void SyncCluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n" ::: "memory");
+}
+
+// The place that is at `address` here, in the shared memory of a block of threads of this cluster.
+__device__ inline uint32_t SharedOf(uint32_t address, int block) {
+  uint32_t place;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;\n" : "=r"(place) : "r"(address), "r"(block));
+  return place;
+}
+__device__ inline float4 LoadShared(uint32_t place) {
+  float4 value;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];\n"
+               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+               : "r"(place)
+               : "memory");
+  return value;
 }
 
 // What this thread wrote to shared memory is seen by products and copies after this.

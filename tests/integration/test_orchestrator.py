@@ -9,6 +9,7 @@ from harness import PATIENCE_S, ROOT, Server, Stream, spec
 
 QUEUED, RUNNING, PREEMPTED, PAUSED = 1, 2, 3, 4
 STORY = 'Once upon a time, in a small village by the sea,'
+TOKENS = 7500
 
 
 class Orchestrator:
@@ -43,8 +44,8 @@ class Orchestrator:
 
 class OrchestratorTest(unittest.TestCase):
     def setUp(self):
-        # Room for what is paused besides what runs.
-        self.server = Server('--max_running=4', '--context_tokens=2048', '--kv_bytes=1000000000')
+        # Room for what is paused besides what runs; and for generations that a GPU does not end before a test does.
+        self.server = Server('--max_running=4', '--context_tokens=8192', '--kv_bytes=1000000000')
         self.orchestrators = []
 
     def tearDown(self):
@@ -59,7 +60,7 @@ class OrchestratorTest(unittest.TestCase):
 
     def enqueue(self, tenant, count):
         """All of them at one boundary."""
-        operations = [dict(enqueue=dict(generation_id=f'{tenant}{i}', spec=spec(STORY, 1500, tenant=tenant)))
+        operations = [dict(enqueue=dict(generation_id=f'{tenant}{i}', spec=spec(STORY, TOKENS, tenant=tenant)))
                       for i in range(count)]
         self.server.control.control('Apply', operations=operations)
 
@@ -84,7 +85,7 @@ class OrchestratorTest(unittest.TestCase):
     def test_an_owner_takes_its_share_back_in_one_apply(self):
         orchestrator = self.start()
         held = self.server.control.control('Enqueue', generation_id='operator', hold=True,
-                                           spec=spec(STORY, 1500, tenant='blue'))
+                                           spec=spec(STORY, TOKENS, tenant='blue'))
         self.enqueue('red', 6)
         self.await_running('red0', 'red1', 'red2', 'red3')
         self.assertEqual(self.in_state(PAUSED), ['operator'], 'one that is alone is left to the engine')

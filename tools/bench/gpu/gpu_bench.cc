@@ -36,6 +36,7 @@ ABSL_FLAG(std::string, shape, "llama-8b", "llama-8b or tiny");
 ABSL_FLAG(std::string, backend, "cuda", "cuda or cpu");
 ABSL_FLAG(bool, batch_invariant, false, "the back end's batch-invariant mode");
 ABSL_FLAG(bool, hopper_attention, true, "prefill by Hopper's own means");
+ABSL_FLAG(bool, warpgroup_products, true, "products of some dozens of rows by own kernels, too");
 ABSL_FLAG(int32_t, pieces_per_place, 1, "how finely attention of few queries is cut");
 ABSL_FLAG(bool, tune, true, "have products measured before");
 ABSL_FLAG(bool, products, true, "measure the products alone, too");
@@ -46,6 +47,7 @@ ABSL_FLAG(int32_t, rounds, 21, "how often each is measured");
 namespace fermata {
 namespace {
 
+using Products = std::vector<kernels::Backend::Product>;
 constexpr int32_t kBlockTokens = 16;
 
 template <typename T>
@@ -143,7 +145,7 @@ class Bench {
   }
 
   // The products of one layer after the other, so that no cache holds weights.
-  void Products() {
+  void MeasureProducts() {
     const int64_t widest = std::max(config().feed_forward_size, config().embedding_size);
     const auto x = Random(sizes_.max_rows * widest);
     const auto a = Must(backend_.Allocate(sizes_.max_rows * widest));
@@ -152,18 +154,14 @@ class Bench {
         Must(backend_.AllocateTogether(sizes_.max_rows, {config().feed_forward_size, config().feed_forward_size}));
     for (const int32_t rows : sizes_.product_rows) {
       Product("qkv", rows, *x, [&](const LlamaLayer& l) {
-        return std::vector<kernels::Backend::Product>{
-            {l.query.get(), qkv[0].get()}, {l.key.get(), qkv[1].get()}, {l.value.get(), qkv[2].get()}};
+        return Products{{l.query.get(), qkv[0].get()}, {l.key.get(), qkv[1].get()}, {l.value.get(), qkv[2].get()}};
       });
-      Product("o", rows, *x, [&](const LlamaLayer& l) {
-        return std::vector<kernels::Backend::Product>{{l.attention_output.get(), a.get()}};
+      Product("o", rows, *x, [&](const LlamaLayer& l) { return Products{{l.attention_output.get(), a.get()}}; });
+      Product("gate_up_swiglu", rows, *x, [&](const LlamaLayer& l) {
+        return Products{{l.gate.get(), gate_up[0].get()}, {l.up.get(), gate_up[1].get()}};
       });
-      Product("gate_up", rows, *x, [&](const LlamaLayer& l) {
-        return std::vector<kernels::Backend::Product>{{l.gate.get(), gate_up[0].get()}, {l.up.get(), gate_up[1].get()}};
-      });
-      Product("down", rows, *x, [&](const LlamaLayer& l) {
-        return std::vector<kernels::Backend::Product>{{l.down.get(), a.get()}};
-      });
+      // Its input lies in rows of gates, as in a step.
+      Product("down", rows, *gate_up[0], [&](const LlamaLayer& l) { return Products{{l.down.get(), a.get()}}; });
     }
   }
 
@@ -192,7 +190,6 @@ class Bench {
           "\"tokens_per_s\":%.1f,\"attention_us\":%.1f,\"attention_tb_per_s\":%.3f,\"on_device_ms\":%.3f}\n",
           decode.streams, decode.context, (drawn > 0 ? drawn : step) * 1e3, alone * 1e3, step * 1e3,
           decode.streams / (drawn > 0 ? drawn : step), attention * 1e6, kv_bytes / attention / 1e12, on_device * 1e3);
-      std::fflush(stdout);
     }
   }
 
@@ -244,7 +241,6 @@ class Bench {
         static_cast<double>(bytes) / 1e6, out[0] * 1e3, in[0] * 1e3, out[1] * 1e3, in[1] * 1e3,
         static_cast<int32_t>(tokens.size()), alone.first * 1e3, alone.second * 1e3, beside.first * 1e3,
         beside.second * 1e3);
-    std::fflush(stdout);
   }
 
   void Prefills() {
@@ -259,7 +255,6 @@ class Bench {
           "{\"bench\":\"prefill\",\"tokens\":%d,\"ms\":%.3f,\"tokens_per_s\":%.1f,\"attention_us\":%.1f,"
           "\"attention_tflop_per_s\":%.1f}\n",
           rows, step * 1e3, rows / step, attention * 1e6, operations / attention / 1e12);
-      std::fflush(stdout);
     }
   }
 
@@ -338,20 +333,23 @@ class Bench {
   }
 
   void Product(const char* name, int32_t rows, const kernels::Buffer& x,
-               const std::function<std::vector<kernels::Backend::Product>(const LlamaLayer&)>& products) {
+               const std::function<Products(const LlamaLayer&)>& products) {
     double elements = 0;
     for (const auto& product : products(weights_.layers[0])) {
       elements += static_cast<double>(product.weights->rows()) * product.weights->columns();
     }
     const double all = Median([&] {
-      for (const LlamaLayer& layer : weights_.layers) backend_.MatMul(products(layer), x, rows);
+      for (const LlamaLayer& layer : weights_.layers) {
+        const Products each = products(layer);
+        // Two are a gate and what passes through it.
+        each.size() == 2 ? backend_.GatedMatMul(each[0], each[1], x, rows) : backend_.MatMul(each, x, rows);
+      }
     });
     const double seconds = all / static_cast<double>(weights_.layers.size());
     std::printf(
         "{\"bench\":\"product\",\"what\":\"%s\",\"rows\":%d,\"us\":%.2f,\"tb_per_s\":%.3f,\"tflop_per_s\":%.1f}\n",
         name, rows, seconds * 1e6, elements * backend_.kv_element_bytes() / seconds / 1e12,
         2.0 * elements * rows / seconds / 1e12);
-    std::fflush(stdout);
   }
 
   const Sizes sizes_;
@@ -371,6 +369,7 @@ int Run() {
     absl::StatusOr<std::unique_ptr<kernels::CudaBackend>> cuda =
         kernels::CudaBackend::Create({.batch_invariant = absl::GetFlag(FLAGS_batch_invariant),
                                       .hopper_attention = absl::GetFlag(FLAGS_hopper_attention),
+                                      .warpgroup_products = absl::GetFlag(FLAGS_warpgroup_products),
                                       .pieces_per_place = absl::GetFlag(FLAGS_pieces_per_place),
                                       .record_steps = absl::GetFlag(FLAGS_record_steps),
                                       .time_steps = true});
@@ -387,7 +386,7 @@ int Run() {
   bench.Decodes();
   bench.Prefills();
   bench.Park();
-  if (absl::GetFlag(FLAGS_products)) bench.Products();
+  if (absl::GetFlag(FLAGS_products)) bench.MeasureProducts();
   return 0;
 }
 
@@ -396,5 +395,6 @@ int Run() {
 
 int main(int argc, char** argv) {
   absl::ParseCommandLine(argc, argv);
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   return fermata::Run();
 }

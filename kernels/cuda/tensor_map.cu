@@ -1,0 +1,63 @@
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <cstring>
+
+#include "kernels/cuda/tensor_map.h"
+
+namespace fermata::kernels::cuda {
+namespace {
+
+static_assert(sizeof(CUtensorMap) == sizeof(TensorMap::bytes), "the map's size is CUDA's");
+
+using Encode = decltype(&cuTensorMapEncodeTiled);
+
+// The driver's function; null if it has none.
+Encode FindEncode() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found) ==
+          cudaSuccess &&
+      found == cudaDriverEntryPointSuccess) {
+    return reinterpret_cast<Encode>(function);
+  }
+  cudaGetLastError();
+  return nullptr;
+}
+
+}  // namespace
+
+bool HasTensorMaps() {
+  int device = 0;
+  int major = 0;
+  int minor = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess && major == 9 &&
+         minor == 0;
+}
+
+TensorMap MapTensor(const void* data, const TensorShape& shape) {
+  TensorMap map;
+  static const Encode encode = HasTensorMaps() ? FindEncode() : nullptr;
+  if (encode == nullptr) return map;
+  cuuint64_t extents[4], strides[3];
+  cuuint32_t box[4];
+  const cuuint32_t steps[4] = {1, 1, 1, 1};
+  for (int i = 0; i < shape.dimensions; ++i) {
+    extents[i] = shape.extents[i];
+    box[i] = shape.box[i];
+    if (i > 0) strides[i - 1] = shape.strides[i - 1];
+  }
+  CUtensorMap tensor;
+  const CUresult made =
+      encode(&tensor, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, static_cast<cuuint32_t>(shape.dimensions),
+             const_cast<void*>(data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (made != CUDA_SUCCESS) return map;
+  std::memcpy(map.bytes, &tensor, sizeof(tensor));
+  map.usable = true;
+  return map;
+}
+
+}  // namespace fermata::kernels::cuda

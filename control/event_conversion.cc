@@ -1,5 +1,6 @@
 #include "control/event_conversion.h"
 
+#include <utility>
 #include <variant>
 
 #include "engine/serving/generation_conversion.h"
@@ -37,20 +38,51 @@ void Fill(const KvMoved& moved, v1::Event* proto) {
   to->set_error_message(moved.error);
 }
 
+void Merge(const Progress& progress, v1::Event::Progress* to) {
+  to->set_prefilled_token_count(to->prefilled_token_count() + progress.prefilled_token_count);
+  to->set_output_token_count(to->output_token_count() + progress.output_token_count);
+  to->set_cached_token_count(to->cached_token_count() + progress.cached_token_count);
+  to->set_recomputed_token_count(to->recomputed_token_count() + progress.recomputed_token_count);
+  ToProto(progress.kv_blocks, to->mutable_kv_blocks());
+}
+
 }  // namespace
 
-bool ToProto(const WatchedBatch& batch, const WatchFilter& filter, v1::EventBatch* proto) {
-  proto->set_revision(batch.revision);
-  proto->set_step(batch.step);
-  if (batch.step_duration > absl::ZeroDuration()) ToProto(batch.step_duration, proto->mutable_step_duration());
+BatchMerger::Added BatchMerger::Add(const WatchedBatch& batch) {
+  Added added = Added::kNothing;
   for (const WatchedEvent& event : batch.events) {
-    if (!filter.Matches(event.identity->tenant, event.identity->traffic_class)) continue;
-    v1::Event* to = proto->add_events();
-    to->set_generation_id(event.identity->generation_id);
-    to->set_tenant(event.identity->tenant);
+    const WatchedIdentity& identity = *event.identity;
+    if (!filter_.Matches(identity.tenant, identity.traffic_class)) continue;
+    const auto* progress = std::get_if<Progress>(&event.event);
+    if (progress == nullptr) {
+      added = Added::kChange;
+      progress_.clear();
+    } else {
+      if (added == Added::kNothing) added = Added::kProgress;
+      const auto [known, is_new] = progress_.try_emplace(event.identity.get(), message_.events_size());
+      if (!is_new) {
+        Merge(*progress, message_.mutable_events(known->second)->mutable_progress());
+        continue;
+      }
+    }
+    v1::Event* to = message_.add_events();
+    to->set_generation_id(identity.generation_id);
+    to->set_tenant(identity.tenant);
     std::visit([to](const auto& typed) { Fill(typed, to); }, event.event);
   }
-  return !proto->events().empty();
+  if (added == Added::kNothing) return added;
+  message_.set_revision(batch.revision);
+  message_.set_step(batch.step);
+  step_duration_ += batch.step_duration;
+  return added;
+}
+
+void BatchMerger::Take(v1::EventBatch* proto) {
+  if (step_duration_ > absl::ZeroDuration()) ToProto(step_duration_, message_.mutable_step_duration());
+  *proto = std::move(message_);
+  message_.Clear();
+  step_duration_ = absl::ZeroDuration();
+  progress_.clear();
 }
 
 }  // namespace fermata

@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "engine/serving/generation_conversion.h"
+#include "engine/serving/spec_conversion.h"
 #include "engine/serving/status.h"
 
 namespace fermata {
@@ -14,6 +15,7 @@ namespace {
 
 constexpr size_t kMaxReasonBytes = 256;
 constexpr int kDefaultPageSize = 100;
+constexpr absl::Duration kMaxProgressInterval = absl::Minutes(1);
 
 }  // namespace
 
@@ -63,6 +65,15 @@ absl::StatusOr<ListGenerationsCommand> ToListCommand(const v1::ListGenerationsRe
     command.after = GenerationKey{after};
   }
   return command;
+}
+
+absl::StatusOr<absl::Duration> ToProgressInterval(const v1::WatchRequest& request) {
+  const google::protobuf::Duration& interval = request.progress_interval();
+  if (interval.seconds() == 0 && interval.nanos() == 0) return absl::ZeroDuration();
+  const absl::StatusOr<absl::Duration> duration = ToPositiveDuration(interval, "progress_interval");
+  if (!duration.ok() || *duration <= kMaxProgressInterval) return duration;
+  return absl::InvalidArgumentError(absl::StrCat("progress_interval is ", absl::FormatDuration(*duration),
+                                                 "; allowed is 0 to ", absl::FormatDuration(kMaxProgressInterval)));
 }
 
 }  // namespace fermata

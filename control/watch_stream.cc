@@ -6,23 +6,28 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "control/request_checks.h"
 #include "engine/serving/generation_conversion.h"
 #include "engine/serving/status.h"
 
 namespace fermata {
-
-WatchStream::WatchStream(EngineRuntime& runtime, std::atomic<int>& watcher_count, const v1::WatchRequest& request)
+WatchStream::WatchStream(EngineRuntime& runtime, std::atomic<int>& watcher_count, const v1::WatchRequest& request,
+                         absl::Duration progress_interval)
     : runtime_(runtime),
       log_(runtime.event_log()),
       watcher_count_(watcher_count),
-      filter_{request.tenant(), request.traffic_class()} {}
+      filter_{request.tenant(), request.traffic_class()},
+      progress_interval_(progress_interval),
+      merger_(filter_) {}
 
 WatchStream::~WatchStream() { --watcher_count_; }
 
 WatchStream* WatchStream::Create(EngineRuntime& runtime, std::atomic<int>& watcher_count,
                                  const v1::WatchRequest& request) {
   const int others = watcher_count++;
-  std::shared_ptr<WatchStream> stream(new WatchStream(runtime, watcher_count, request));
+  const absl::StatusOr<absl::Duration> interval = ToProgressInterval(request);
+  std::shared_ptr<WatchStream> stream(
+      new WatchStream(runtime, watcher_count, request, interval.value_or(absl::ZeroDuration())));
   stream->self_ = stream;
   if (others >= kMaxWatchers) {
     const std::lock_guard<std::mutex> lock(stream->mutex_);
@@ -32,6 +37,9 @@ WatchStream* WatchStream::Create(EngineRuntime& runtime, std::atomic<int>& watch
     const std::lock_guard<std::mutex> lock(stream->mutex_);
     stream->FinishOnce(absl::InvalidArgumentError(
         absl::StrCat("from_revision is ", request.from_revision(), "; allowed is 0 or more")));
+  } else if (!interval.ok()) {
+    const std::lock_guard<std::mutex> lock(stream->mutex_);
+    stream->FinishOnce(interval.status());
   } else {
     stream->Start(request.from_revision());
   }
@@ -93,19 +101,46 @@ void WatchStream::WriteNext() {
     const EventLog::Item item = log_.Read(cursor_, [stream = weak_from_this()] {
       if (const std::shared_ptr<WatchStream> self = stream.lock()) self->OnWake();
     });
-    if (std::holds_alternative<std::monostate>(item)) return ArmBookmark();
-    if (std::holds_alternative<EventLog::Lost>(item)) return FinishOnce(LostStatus());
-    if (std::holds_alternative<EventLog::Closed>(item)) {
-      return FinishOnce(absl::UnavailableError("the server is shutting down"));
+    const auto* batch = std::get_if<std::shared_ptr<const WatchedBatch>>(&item);
+    if (batch != nullptr) {
+      const BatchMerger::Added added = merger_.Add(**batch);
+      if (added == BatchMerger::Added::kNothing) continue;
+      if (added == BatchMerger::Added::kChange || progress_interval_ == absl::ZeroDuration()) return WriteMerged();
+      continue;
     }
-    response_.Clear();
-    v1::EventBatch* batch = response_.mutable_batch();
-    if (!ToProto(*std::get<std::shared_ptr<const WatchedBatch>>(item), filter_, batch)) continue;
-    batch->set_previous_revision(sent_revision_);
-    sent_revision_ = batch->revision();
-    writing_ = true;
-    return StartWrite(&response_);
+    if (std::holds_alternative<std::monostate>(item)) return merger_.empty() ? ArmBookmark() : ArmProgress();
+    // The end, whatever it is, is found again after what was held back.
+    if (!merger_.empty()) return WriteMerged();
+    if (std::holds_alternative<EventLog::Lost>(item)) return FinishOnce(LostStatus());
+    return FinishOnce(absl::UnavailableError("the server is shutting down"));
   }
+}
+
+void WatchStream::WriteMerged() {
+  response_.Clear();
+  v1::EventBatch* batch = response_.mutable_batch();
+  merger_.Take(batch);
+  batch->set_previous_revision(sent_revision_);
+  sent_revision_ = batch->revision();
+  writing_ = true;
+  StartWrite(&response_);
+}
+
+void WatchStream::ArmProgress() {
+  if (progress_ != nullptr) return;
+  progress_ = std::make_unique<grpc::Alarm>();
+  progress_->Set(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(progress_interval_),
+                 [stream = weak_from_this()](bool due) {
+                   const std::shared_ptr<WatchStream> self = due ? stream.lock() : nullptr;
+                   if (self != nullptr) self->OnProgressDue();
+                 });
+}
+
+void WatchStream::OnProgressDue() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  progress_.reset();
+  if (writing_ || finished_ || merger_.empty()) return;
+  WriteMerged();
 }
 
 void WatchStream::OnWake() {
@@ -127,8 +162,8 @@ void WatchStream::ArmBookmark() {
 void WatchStream::OnBookmarkDue() {
   const std::lock_guard<std::mutex> lock(mutex_);
   bookmark_.reset();
-  // A write in flight is no silence, and the next one is armed when it is done.
-  if (writing_ || finished_) return;
+  // A write in flight is no silence, nor is what is held back, and the next one is armed after it.
+  if (writing_ || finished_ || !merger_.empty()) return;
   response_.Clear();
   sent_revision_ = cursor_.revision - 1;
   response_.mutable_bookmark()->set_revision(sent_revision_);
@@ -157,6 +192,7 @@ void WatchStream::OnDone() {
   std::shared_ptr<WatchStream> self;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (entered_) log_.Leave(cursor_);
+  progress_.reset();
   bookmark_.reset();
   self = std::move(self_);
   finished_ = true;

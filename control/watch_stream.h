@@ -21,9 +21,10 @@
 
 namespace fermata {
 
-// Writes the snapshot, if one is wanted, then a message for each batch of the log that has something for the filter, as
-// fast as the watcher takes them, one write in flight at a time. Says from time to time how far it is. The engine never
-// waits for it: one that is further behind than the log reaches back is ended. Keeps itself alive until gRPC is done.
+// Writes the snapshot, if one is wanted, then a message for each batch of the log that has something for the filter (or
+// for several, with a progress_interval), as fast as the watcher takes them, one write in flight at a time. Says from
+// time to time how far it is. The engine never waits for it: one that is further behind than the log reaches back is
+// ended. Keeps itself alive until gRPC is done.
 //
 // gRPC calls the reactor's methods, and the publisher wakes it, each on threads of their own: one mutex guards all.
 class WatchStream : public grpc::ServerWriteReactor<v1::WatchResponse>,
@@ -43,21 +44,25 @@ class WatchStream : public grpc::ServerWriteReactor<v1::WatchResponse>,
   void OnDone() override;
 
  private:
-  WatchStream(EngineRuntime& runtime, std::atomic<int>& watcher_count, const v1::WatchRequest& request);
+  WatchStream(EngineRuntime& runtime, std::atomic<int>& watcher_count, const v1::WatchRequest& request,
+              absl::Duration progress_interval);
 
   void Start(int64_t from_revision);
 
   // The snapshot, on the publisher's thread.
   void OnReply(const Reply* reply);
 
-  // There may be something new in the log; a bookmark is due.
+  // There may be something new in the log; what is held back is due; a bookmark is due.
   void OnWake();
+  void OnProgressDue();
   void OnBookmarkDue();
 
   // The following need mutex_.
   void Enter(int64_t revision);
   void WriteNext();
   void WriteSnapshotPage();
+  void WriteMerged();
+  void ArmProgress();
   void ArmBookmark();
   void FinishOnce(const absl::Status& status);
   absl::Status LostStatus() const;
@@ -66,6 +71,7 @@ class WatchStream : public grpc::ServerWriteReactor<v1::WatchResponse>,
   EventLog& log_;
   std::atomic<int>& watcher_count_;
   const WatchFilter filter_;
+  const absl::Duration progress_interval_;
   std::shared_ptr<WatchStream> self_;  // from Create() to OnDone()
 
   std::mutex mutex_;
@@ -75,6 +81,8 @@ class WatchStream : public grpc::ServerWriteReactor<v1::WatchResponse>,
   int64_t snapshot_revision_ = 0;         // while it is being written; 0: it is not
   EventLog::Cursor cursor_;
   int64_t sent_revision_ = 0;              // of the last message
+  BatchMerger merger_;                     // what is held back
+  std::unique_ptr<grpc::Alarm> progress_;  // not null: armed
   std::unique_ptr<grpc::Alarm> bookmark_;  // not null: armed
   bool entered_ = false;
   bool writing_ = false;

@@ -91,6 +91,10 @@ class Backend {
   // Whether it keeps the promise above.
   virtual bool batch_invariant() const = 0;
 
+  // Whether a device computes what is asked for, while the thread that asks goes on. Else each call returns when all is
+  // computed.
+  virtual bool asynchronous() const { return false; }
+
   // Bytes of the device's own memory that are free now; below 0: it works in the host's.
   virtual int64_t free_memory_bytes() const { return -1; }
 

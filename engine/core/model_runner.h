@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -55,6 +56,9 @@ struct BatchSlice {
 struct Batch {
   int64_t step = 0;  // the number of this step
   absl::Span<const BatchSlice> slices;
+
+  // Null, or for a runner that CallsLaunched().
+  std::function<void()> launched = nullptr;
 };
 
 // Log-probabilities (natural, of the distribution before temperature, truncation and penalties) at one output position.
@@ -90,6 +94,10 @@ class ModelRunner {
   // Computes the batch: writes KV of every computed token, samples where asked. Blocks until done. A non-OK status
   // means that the whole step failed and that no row of it can be trusted.
   virtual absl::Status Run(const Batch& batch, StepOutput* output) = 0;
+
+  // Whether Run() calls Batch::launched, if that is set, once on its own thread and soon, when a device has its work
+  // and nothing is left but to wait. What its caller does then costs the device nothing, as it would between two steps.
+  virtual bool CallsLaunched() const { return false; }
 
   // What follows may be called from any thread, beside Run(), for blocks that no batch has meanwhile. 0: KV cannot be
   // copied, and nothing else of this is called.

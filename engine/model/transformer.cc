@@ -100,9 +100,12 @@ absl::StatusOr<Transformer::Outputs> Transformer::Forward(absl::Span<const int32
                                                           absl::Span<const int32_t> output_rows,
                                                           absl::Span<const kernels::Backend::Draw> draws,
                                                           absl::Span<const kernels::Backend::Selection> selections,
-                                                          absl::Span<const kernels::Backend::LogitChange> changes) {
+                                                          absl::Span<const kernels::Backend::LogitChange> changes,
+                                                          const std::function<void()>& launched) {
   CHECK(!tokens.empty());
-  if (!backend_.Replay(segments, tokens, output_rows)) {
+  const bool replayed = backend_.Replay(segments, tokens, output_rows);
+  if (launched) launched();
+  if (!replayed) {
     backend_.BeginStep(segments);
     Ask(tokens, output_rows);
   }

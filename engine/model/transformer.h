@@ -4,6 +4,7 @@
 #define FERMATA_ENGINE_MODEL_TRANSFORMER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -41,11 +42,13 @@ class Transformer {
 
   // Computes one token for each row, and writes its keys and values into the cache. `segments` cover `tokens` in order.
   // The last draws.size() of `output_rows` are drawn from by the back end, REQUIRES: it DrawsTokens(). From as many as
-  // there are `selections` before these it selects, with their `changes`; logits are copied of those before.
+  // there are `selections` before these it selects, with their `changes`; logits are copied of those before. Calls
+  // `launched`, unless null, when the back end has its work, or before, where it takes long to ask for it.
   absl::StatusOr<Outputs> Forward(absl::Span<const int32_t> tokens, absl::Span<const kernels::Segment> segments,
                                   absl::Span<const int32_t> output_rows, absl::Span<const kernels::Backend::Draw> draws,
                                   absl::Span<const kernels::Backend::Selection> selections = {},
-                                  absl::Span<const kernels::Backend::LogitChange> changes = {});
+                                  absl::Span<const kernels::Backend::LogitChange> changes = {},
+                                  const std::function<void()>& launched = nullptr);
 
   // The logits of all rows listed.
   absl::StatusOr<absl::Span<const float>> Forward(absl::Span<const int32_t> tokens,

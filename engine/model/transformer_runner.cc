@@ -55,7 +55,7 @@ absl::Status TransformerRunner::Run(const Batch& batch, StepOutput* output) {
   CHECK_LE(static_cast<int32_t>(tokens_.size()), max_rows_);
   CHECK_LE(static_cast<int32_t>(output_rows_.size()), max_outputs_);
   const absl::StatusOr<Transformer::Outputs> outputs =
-      transformer_->Forward(tokens_, segments_, output_rows_, draws_, selections_, changes_);
+      transformer_->Forward(tokens_, segments_, output_rows_, draws_, selections_, changes_, batch.launched);
   if (!outputs.ok()) return outputs.status();
   size_t copied = 0;
   size_t selected = 0;

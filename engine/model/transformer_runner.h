@@ -28,6 +28,7 @@ class TransformerRunner : public ModelRunner {
         max_outputs_(max_outputs) {}
 
   absl::Status Run(const Batch& batch, StepOutput* output) override;
+  bool CallsLaunched() const override { return transformer_->backend().asynchronous(); }
   int64_t kv_block_bytes() const override { return transformer_->backend().kv_block_bytes(); }
   absl::StatusOr<std::shared_ptr<std::byte>> AllocateHostKv(int64_t bytes) override;
   absl::Status CopyKvToHost(absl::Span<const KvCopy> copies) override;

@@ -93,14 +93,13 @@ void EngineRuntime::Loop() {
     const bool stopping = stopping_;
     RunBoundary();
     const Batch* batch = stopping ? nullptr : engine_.Prepare(clock_.Now());
-    // Once a turn, with the last step's report, and as late as may be: whoever is woken wants a core, and wakes others.
-    publisher_.Flush();
-    if (stopping) return;
     if (batch != nullptr) {
       RunStep(*batch);
-    } else {
-      queue_.Wait(engine_.NextTimer() - clock_.Now());
+      continue;
     }
+    publisher_.Flush();
+    if (stopping) return;
+    queue_.Wait(engine_.NextTimer() - clock_.Now());
   }
 }
 
@@ -119,7 +118,14 @@ void EngineRuntime::Hand(Report report, absl::Time now, absl::Duration step_dura
   if (!report.empty()) publisher_.Push(std::move(report), now, step_duration);
 }
 
-void EngineRuntime::RunStep(const Batch& batch) {
+void EngineRuntime::RunStep(Batch batch) {
+  // Once a turn, with the last step's report, and as late as may be: whoever is woken wants a core, and wakes others.
+  // Best of all when a device computes and this thread has nothing to do.
+  if (runner_->CallsLaunched()) {
+    batch.launched = [this] { publisher_.Flush(); };
+  } else {
+    publisher_.Flush();
+  }
   const absl::Time begin = clock_.Now();
   const absl::Status status = runner_->Run(batch, &output_);
   const absl::Time end = clock_.Now();

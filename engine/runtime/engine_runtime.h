@@ -86,9 +86,9 @@ class EngineRuntime {
   void Loop();
   void RunBoundary();
 
-  // To the mover, and to the publisher, which publishes it right before the next step.
+  // To the mover, and to the publisher, which publishes it right before the next step or at its begin.
   void Hand(Report report, absl::Time now, absl::Duration step_duration);
-  void RunStep(const Batch& batch);
+  void RunStep(Batch batch);
 
   // Tells AwaitDrained() if a drain is over, and Shutdown() if all is parked.
   void NoteDrained();

@@ -147,7 +147,7 @@ std::vector<Flag> ProcessFlags() {
       {"cpu_kernels", "fast|exact", "exact: float32 throughout, the reference; default fast",
        Choice([](O& o) -> bool& { return o.exact_cpu_kernels; }, "fast", false, "exact", true)},
       {"cpu_instructions", "NAME",
-       "of the fast kernels, for measurements: plain, avx2 or avx512-vnni; default the best",
+       "of the fast kernels, for measurements: plain, avx2, avx-vnni, avx512-vnni or neon-dotprod; default the best",
        Text([](O& o) -> std::string& { return o.cpu_instructions; })},
       {"kv_type", "f16|bf16|f32", "of the KV cache on the CPU; default f16, with --cpu_kernels=exact f32", SetKvType},
       {"data_address", "HOST:PORT", "of the data plane; port 0 picks a free one; default 127.0.0.1:50051",

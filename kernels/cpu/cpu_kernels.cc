@@ -2,6 +2,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace fermata::kernels {
@@ -13,6 +16,20 @@ bool HasF16c() {
   unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
 }
+
+bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c(); }
+
+// Nor does it know "avxvnni".
+bool HasAvxVnni() {
+  constexpr unsigned int kAvxVnniBit = 1u << 4;
+  unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return HasAvx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kAvxVnniBit) != 0;
+}
+
+bool HasAvx512Vnni() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 }  // namespace
@@ -23,8 +40,12 @@ absl::string_view Name(InstructionSet set) {
       return "plain";
     case InstructionSet::kAvx2:
       return "avx2";
+    case InstructionSet::kAvxVnni:
+      return "avx-vnni";
     case InstructionSet::kAvx512Vnni:
       return "avx512-vnni";
+    case InstructionSet::kNeonDot:
+      return "neon-dotprod";
   }
   return "";
 }
@@ -32,13 +53,11 @@ absl::string_view Name(InstructionSet set) {
 std::vector<InstructionSet> SupportedInstructionSets() {
   std::vector<InstructionSet> sets = {InstructionSet::kPlain};
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
-    sets.push_back(InstructionSet::kAvx2);
-  }
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512vnni")) {
-    sets.push_back(InstructionSet::kAvx512Vnni);
-  }
+  if (HasAvx2()) sets.push_back(InstructionSet::kAvx2);
+  if (HasAvxVnni() || (HasAvx2() && HasAvx512Vnni())) sets.push_back(InstructionSet::kAvxVnni);
+  if (HasAvx512Vnni()) sets.push_back(InstructionSet::kAvx512Vnni);
+#elif defined(__aarch64__) && defined(__linux__)
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) sets.push_back(InstructionSet::kNeonDot);
 #endif
   return sets;
 }
@@ -46,7 +65,10 @@ std::vector<InstructionSet> SupportedInstructionSets() {
 PackedProduct ProductFor(InstructionSet set) {
 #if defined(__x86_64__)
   if (set == InstructionSet::kAvx2) return PackedProductAvx2;
+  if (set == InstructionSet::kAvxVnni) return HasAvxVnni() ? PackedProductAvxVnni : PackedProductAvx512VlVnni;
   if (set == InstructionSet::kAvx512Vnni) return PackedProductAvx512Vnni;
+#elif defined(__aarch64__)
+  if (set == InstructionSet::kNeonDot) return PackedProductNeon;
 #endif
   return PackedProductPlain;
 }

@@ -10,9 +10,10 @@
 
 namespace fermata::kernels {
 
-enum class InstructionSet { kPlain, kAvx2, kAvx512Vnni };
+// kAvxVnni: dot products in vectors of 256 bits, in AVX-VNNI's encoding or, where there is none, in AVX-512's.
+enum class InstructionSet { kPlain, kAvx2, kAvxVnni, kAvx512Vnni, kNeonDot };
 
-// "plain", "avx2", "avx512-vnni".
+// "plain", "avx2", "avx-vnni", "avx512-vnni", "neon-dotprod".
 absl::string_view Name(InstructionSet set);
 
 // Those that this machine can run, slowest first; never empty.

@@ -1,5 +1,6 @@
 #include "kernels/cpu/packed_matrix.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/cpu/dequantize.h"
@@ -11,8 +12,9 @@ namespace {
 PackedForm FormOf(WeightType type) {
   switch (type) {
     case WeightType::kQ8_0:
-    case WeightType::kIQ4_NL:
       return PackedForm::kBytes;
+    case WeightType::kIQ4_NL:
+      return PackedForm::kTableNibbles;
     case WeightType::kQ6_K:
       return PackedForm::kSixBits;
     case WeightType::kQ5_0:
@@ -37,8 +39,10 @@ int64_t GroupBytes(PackedForm form, int64_t columns) {
       return NibblesLayout<false, true>::Bytes(columns);
     case PackedForm::kScaledFiveBits:
       return NibblesLayout<true, true>::Bytes(columns);
+    case PackedForm::kTableNibbles:
+      return BytesLayout<true>::Bytes(columns);
     case PackedForm::kBytes:
-      return columns / 32 * kBytesBlockBytes;
+      return BytesLayout<false>::Bytes(columns);
     case PackedForm::kSixBits:
       return columns / 16 * kSixBitsBlockBytes;
   }
@@ -70,15 +74,20 @@ uint16_t TimesMinusPower(uint16_t bits, int power) {
   return static_cast<uint16_t>(sign | (new_exponent << 10) | (mantissa & 0x3FFu));
 }
 
+// Row `lane` of the values of a block of 32 columns, from 16 bytes that pair columns i and i + 16 too.
+void SetNibbles(const uint8_t* nibbles, int lane, uint8_t* block) {
+  for (int i = 0; i < 16; ++i) block[i / 4 * 64 + lane * 4 + i % 4] = nibbles[i];
+}
+
 // Row `lane` of a block of 32 columns, from Q4_0 or Q4_1.
 void PackNibbles(WeightType type, const uint8_t* source, int lane, uint8_t* block) {
+  using Layout = NibblesLayout<false, false>;
   const uint16_t scale = LoadU16(source);
   const bool has_minimum = type == WeightType::kQ4_1;
-  const uint8_t* nibbles = source + (has_minimum ? 4 : 2);
-  // The source pairs columns i and i + 16 too.
-  for (int i = 0; i < 16; ++i) block[i / 4 * 64 + lane * 4 + i % 4] = nibbles[i];
-  StoreU16(scale, block + 256 + lane * 2);
-  StoreU16(has_minimum ? LoadU16(source + 2) : TimesMinusPower(scale, 3), block + 256 + 2 * kPackedRows + lane * 2);
+  SetNibbles(source + (has_minimum ? 4 : 2), lane, block);
+  uint8_t* const scales = block + Layout::kValueBytes + lane * 2;
+  StoreU16(scale, scales);
+  StoreU16(has_minimum ? LoadU16(source + 2) : TimesMinusPower(scale, 3), scales + Layout::kToMinima);
 }
 
 // Row `lane` of the values of a block of 32 columns, whose bytes are still zero for it.
@@ -98,20 +107,22 @@ void PackFiveBits(WeightType type, const uint8_t* source, int lane, uint8_t* blo
   uint8_t values[32];
   UnpackFiveBits(source + (has_minimum ? 4 : 2), values);
   SetFiveBits(values, lane, block);
-  StoreU16(scale, block + Layout::kScales + lane * 2);
-  StoreU16(has_minimum ? LoadU16(source + 2) : TimesMinusPower(scale, 4), block + Layout::kMinima + lane * 2);
+  uint8_t* const scales = block + Layout::kValueBytes + lane * 2;
+  StoreU16(scale, scales);
+  StoreU16(has_minimum ? LoadU16(source + 2) : TimesMinusPower(scale, 4), scales + Layout::kToMinima);
 }
 
 // Row `lane` of 8 blocks of 32 columns and what stands before them, from a superblock of Q4_K or Q5_K.
 template <bool five_bits>
-void PackScaled(const uint8_t* source, int lane, uint8_t* block) {
+void PackScaled(const uint8_t* source, int lane, uint8_t* header) {
   using Layout = NibblesLayout<five_bits, true>;
   const ScaledBlock unpacked = five_bits ? UnpackQ5K(source) : UnpackQ4K(source);
-  StoreU16(LoadU16(source), block + lane * 2);
+  StoreU16(LoadU16(source), header + lane * 2);
   // Subtracted there, added here.
-  StoreU16(LoadU16(source + 2) ^ 0x8000u, block + 2 * kPackedRows + lane * 2);
-  block += Layout::kHeaderBytes;
-  for (int part = 0; part < 8; ++part, block += Layout::kBlockBytes) {
+  StoreU16(LoadU16(source + 2) ^ 0x8000u, header + 2 * kPackedRows + lane * 2);
+  uint8_t* block = header + Layout::kHeaderBytes;
+  uint8_t* factors = header + Layout::kFactors + lane;
+  for (int part = 0; part < 8; ++part, block += Layout::kBlockBytes, factors += Layout::kFactorBytes) {
     const uint8_t* values = unpacked.values + part * 32;
     if constexpr (five_bits) {
       SetFiveBits(values, lane, block);
@@ -120,24 +131,26 @@ void PackScaled(const uint8_t* source, int lane, uint8_t* block) {
         block[i / 4 * 64 + lane * 4 + i % 4] = static_cast<uint8_t>(values[i] | values[i + 16] << 4);
       }
     }
-    block[Layout::kScales + lane] = unpacked.scales[part];
-    block[Layout::kMinima + lane] = unpacked.minima[part];
+    factors[0] = unpacked.scales[part];
+    factors[Layout::kToMinima] = unpacked.minima[part];
   }
 }
 
-// Row `lane` of a block of 32 columns, from IQ4_NL.
-void PackTableValues(const uint8_t* source, int lane, uint8_t* block) {
-  for (int i = 0; i < 32; ++i) {
-    const int nibble = source[2 + i % 16] >> (i / 16 * 4) & 0xF;
-    block[i / 4 * 64 + lane * 4 + i % 4] = static_cast<uint8_t>(kIq4NlValues[nibble] + 128);
+// Row `lane` of up to 8 blocks of 32 columns and what stands before them, from as many blocks of IQ4_NL (table) or
+// Q8_0.
+template <bool table>
+void PackBytes(const uint8_t* source, int block_count, int lane, uint8_t* header) {
+  using Layout = BytesLayout<table>;
+  constexpr int kSourceBytes = 2 + (table ? 16 : 32);
+  for (int part = 0; part < block_count; ++part, source += kSourceBytes) {
+    uint8_t* const block = header + Layout::kHeaderBytes + part * Layout::kBlockBytes;
+    if constexpr (table) {
+      SetNibbles(source + 2, lane, block);
+    } else {
+      for (int i = 0; i < 32; ++i) block[i / 4 * 64 + lane * 4 + i % 4] = static_cast<uint8_t>(source[2 + i] + 128);
+    }
+    StoreU16(LoadU16(source), header + part * Layout::kScaleBytes + lane * 2);
   }
-  StoreU16(LoadU16(source), block + 512 + lane * 2);
-}
-
-// Row `lane` of a block of 32 columns, from Q8_0.
-void PackBytes(const uint8_t* source, int lane, uint8_t* block) {
-  for (int i = 0; i < 32; ++i) block[i / 4 * 64 + lane * 4 + i % 4] = static_cast<uint8_t>(source[2 + i] + 128);
-  StoreU16(LoadU16(source), block + 512 + lane * 2);
 }
 
 // Row `lane` of 16 blocks of 16 columns, from a superblock of Q6_K.
@@ -176,31 +189,40 @@ void PackedMatrix::PackGroup(const WeightView& view, int64_t group) {
   for (int lane = 0; lane < kPackedRows && group * kPackedRows + lane < rows_; ++lane) {
     const uint8_t* source = view.row(group * kPackedRows + lane);
     uint8_t* block = begin;
-    for (int64_t column = 0; column < columns_; column += info.block_elements, source += info.block_bytes) {
+    int64_t taken = 0;  // columns
+    for (int64_t column = 0; column < columns_;
+         column += taken, source += taken / info.block_elements * info.block_bytes) {
+      taken = info.block_elements;
       switch (form_) {
         case PackedForm::kNibbles:
           PackNibbles(view.type, source, lane, block);
-          block += NibblesLayout<false, false>::Bytes(32);
+          block += NibblesLayout<false, false>::Bytes(taken);
           break;
         case PackedForm::kFiveBits:
           PackFiveBits(view.type, source, lane, block);
-          block += NibblesLayout<true, false>::Bytes(32);
+          block += NibblesLayout<true, false>::Bytes(taken);
           break;
         case PackedForm::kScaledNibbles:
           PackScaled<false>(source, lane, block);
-          block += NibblesLayout<false, true>::Bytes(256);
+          block += NibblesLayout<false, true>::Bytes(taken);
           break;
         case PackedForm::kScaledFiveBits:
           PackScaled<true>(source, lane, block);
-          block += NibblesLayout<true, true>::Bytes(256);
+          block += NibblesLayout<true, true>::Bytes(taken);
+          break;
+        case PackedForm::kTableNibbles:
+          taken = std::min<int64_t>(columns_ - column, kSharingBlocks * 32);
+          PackBytes<true>(source, static_cast<int>(taken / 32), lane, block);
+          block += BytesLayout<true>::Bytes(taken);
           break;
         case PackedForm::kBytes:
-          view.type == WeightType::kQ8_0 ? PackBytes(source, lane, block) : PackTableValues(source, lane, block);
-          block += kBytesBlockBytes;
+          taken = std::min<int64_t>(columns_ - column, kSharingBlocks * 32);
+          PackBytes<false>(source, static_cast<int>(taken / 32), lane, block);
+          block += BytesLayout<false>::Bytes(taken);
           break;
         case PackedForm::kSixBits:
           PackSixBits(source, lane, block);
-          block += 16 * kSixBitsBlockBytes;
+          block += taken / 16 * kSixBitsBlockBytes;
           break;
       }
     }

@@ -16,38 +16,61 @@ namespace fermata::kernels {
 inline constexpr int kPackedRows = 16;
 
 // The forms that products read. In all of them 16 rows by 4 columns of values are neighbours: byte 4 * r + c of 64.
+// Every block begins with a cache line, and so does what stands before each 8 blocks of some forms.
 enum class PackedForm {
   // 32 columns: 256 bytes, a nibble a value. Byte j of piece k (k = 0..3) holds columns 4k.. in its low nibble and
-  // columns
-  // 16 + 4k.. in its high one. Then 16 f16 scales, 16 f16 minima: weight = scale * nibble + minimum. From Q4_0, Q4_1.
+  // columns 16 + 4k.. in its high one. Then 16 f16 scales, 16 f16 minima: weight = scale * nibble + minimum. From Q4_0,
+  // Q4_1.
   kNibbles,
   // As kNibbles, with 64 bytes of fifth bits after the nibbles: bit k of byte j is that of the low nibble of byte j of
   // piece k, bit 4 + k that of the high one. From Q5_0, Q5_1.
   kFiveBits,
-  // As kNibbles and kFiveBits, but for the scales: before each 256 columns stand 16 f16 scales and 16 f16 minima, and
-  // after each 32 the 16 bytes that scale the ones, the 16 bytes that scale the others. From Q4_K, Q5_K.
+  // As kNibbles and kFiveBits, but for the scales, which stand before each 8 blocks: 16 f16 scales and 16 f16 minima,
+  // then, for each of the blocks, the 16 bytes that scale the ones, the 16 bytes that scale the others. From Q4_K,
+  // Q5_K.
   kScaledNibbles,
   kScaledFiveBits,
-  // 32 columns: 512 bytes, offset by 128. Then 16 f16 scales: weight = scale * (byte - 128). From Q8_0, IQ4_NL.
+  // Values as in kNibbles. Before each 8 blocks, or what is left at the end, 16 f16 scales for each of 8:
+  // weight = scale * kIq4NlValues[nibble]. From IQ4_NL.
+  kTableNibbles,
+  // 32 columns: 512 bytes, offset by 128, with scales as in kTableNibbles: weight = scale * (byte - 128). From Q8_0.
   kBytes,
   // 16 columns: 256 bytes, offset by 32. Then 16 f32 scales: weight = scale * (byte - 32). From Q6_K.
   kSixBits,
 };
 
+// So many blocks share what stands before them, where there is such.
+inline constexpr int kSharingBlocks = 8;
+
 // Of the first four forms: what one looks like.
 template <bool five_bits, bool scaled>
 struct NibblesLayout {
-  static constexpr int kHeaderBytes = scaled ? 2 * kPackedRows * 2 : 0;  // before each 8 blocks
-  static constexpr int kScales = five_bits ? 256 + 64 : 256;             // where in a block scales begin
-  static constexpr int kMinima = kScales + kPackedRows * (scaled ? 1 : 2);
-  static constexpr int kBlockBytes = kMinima + kPackedRows * (scaled ? 1 : 2);
+  static constexpr int kValueBytes = five_bits ? 256 + 64 : 256;
+  static constexpr int kBlockBytes = kValueBytes + (scaled ? 0 : 2 * kPackedRows * 2);
+  // What stands before 8 blocks: first the f16 numbers, then from kFactors on kFactorBytes for each block.
+  static constexpr int kFactors = 2 * kPackedRows * 2;
+  static constexpr int kFactorBytes = 2 * kPackedRows;
+  static constexpr int kHeaderBytes = scaled ? kFactors + kSharingBlocks * kFactorBytes : 0;
+  // From a block's own scales, or from its factors, to the minima.
+  static constexpr int kToMinima = kPackedRows * (scaled ? 1 : 2);
 
   static constexpr int64_t Bytes(int64_t columns) {
     return columns / 32 * kBlockBytes + (scaled ? columns / 256 * kHeaderBytes : 0);
   }
 };
 
-inline constexpr int kBytesBlockBytes = 512 + kPackedRows * 2;
+// Of kTableNibbles and kBytes.
+template <bool table>
+struct BytesLayout {
+  static constexpr int kBlockBytes = table ? 256 : 512;
+  static constexpr int kScaleBytes = kPackedRows * 2;  // of one block
+  static constexpr int kHeaderBytes = kSharingBlocks * kScaleBytes;
+
+  static constexpr int64_t Bytes(int64_t columns) {
+    return columns / 32 * kBlockBytes + (columns + 255) / 256 * kHeaderBytes;
+  }
+};
+
 inline constexpr int kSixBitsBlockBytes = 256 + kPackedRows * 4;
 
 // The packed copy: groups of 16 rows, and in each its column blocks. Rows beyond the last are zero.

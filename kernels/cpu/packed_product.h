@@ -31,8 +31,12 @@ using PackedProduct = void (*)(const PackedTile& tile);
 void PackedProductPlain(const PackedTile& tile);
 
 #if defined(__x86_64__)
-void PackedProductAvx2(const PackedTile& tile);        // needs AVX2, FMA, F16C
-void PackedProductAvx512Vnni(const PackedTile& tile);  // needs AVX-512 F, BW, VL, VNNI
+void PackedProductAvx2(const PackedTile& tile);          // needs AVX2, FMA, F16C
+void PackedProductAvxVnni(const PackedTile& tile);       // needs AVX-VNNI too
+void PackedProductAvx512VlVnni(const PackedTile& tile);  // the same, needs AVX-512 VL and VNNI instead of AVX-VNNI
+void PackedProductAvx512Vnni(const PackedTile& tile);    // needs AVX-512 F, BW, VL, VNNI
+#elif defined(__aarch64__)
+void PackedProductNeon(const PackedTile& tile);  // needs Armv8.2's dot products
 #endif
 
 }  // namespace fermata::kernels

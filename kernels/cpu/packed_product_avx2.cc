@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "kernels/cpu/dequantize.h"
 #include "kernels/cpu/packed_product.h"
 
 namespace fermata::kernels {
@@ -24,17 +25,13 @@ inline __m256 LoadU8(const uint8_t* bytes) {
 
 inline __m256i Load(const uint8_t* bytes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)); }
 
-// Sums of 4 neighbouring products. REQUIRES: w below 128, so that pairs of products fit in 16 bits.
+// Sums of 4 neighbouring products. REQUIRES: w at most 128, so that pairs of products fit in 16 bits.
 inline __m256i Multiply(__m256i w, __m256i x) {
   return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1));
 }
 
-// The same for any w: its top bit is multiplied by itself.
-inline __m256i MultiplyFull(__m256i w, __m256i x) {
-  const __m256i low = _mm256_and_si256(w, _mm256_set1_epi8(0x7F));
-  const __m256i top = _mm256_and_si256(_mm256_srli_epi16(w, 7), _mm256_set1_epi8(1));
-  return _mm256_add_epi32(Multiply(low, x), _mm256_slli_epi32(Multiply(top, x), 7));
-}
+// The same for a w with a sign, which goes over to x. REQUIRES: no x is -128.
+inline __m256i MultiplySigned(__m256i w, __m256i x) { return Multiply(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)); }
 
 inline void Accumulate(__m256i product, __m256 scale, __m256& sum) {
   sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), scale, sum);
@@ -89,20 +86,23 @@ inline void Nibbles(const PackedTile& tile, Lanes* sums) {
   const uint8_t* block = tile.group;
   const uint8_t* header = nullptr;
   for (int64_t b = 0; b < tile.columns / 32; ++b, block += Layout::kBlockBytes) {
-    if (scaled && b % 8 == 0) {
+    if (scaled && b % kSharingBlocks == 0) {
       header = block;
       block += Layout::kHeaderBytes;
     }
+    const uint8_t* scales =
+        scaled ? header + Layout::kFactors + b % kSharingBlocks * Layout::kFactorBytes : block + Layout::kValueBytes;
+    const uint8_t* minima = scales + Layout::kToMinima;
     for (int part = 0; part < 2; ++part) {
       __m256i low[4], high[4];
       LoadNibbles<five_bits>(block, part, low, high);
       __m256 scale, minimum;
       if constexpr (scaled) {
-        scale = _mm256_mul_ps(LoadF16(header + part * 16), LoadU8(block + Layout::kScales + part * 8));
-        minimum = _mm256_mul_ps(LoadF16(header + 32 + part * 16), LoadU8(block + Layout::kMinima + part * 8));
+        scale = _mm256_mul_ps(LoadF16(header + part * 16), LoadU8(scales + part * 8));
+        minimum = _mm256_mul_ps(LoadF16(header + 32 + part * 16), LoadU8(minima + part * 8));
       } else {
-        scale = LoadF16(block + Layout::kScales + part * 16);
-        minimum = LoadF16(block + Layout::kMinima + part * 16);
+        scale = LoadF16(scales + part * 16);
+        minimum = LoadF16(minima + part * 16);
       }
       for (int r = 0; r < kRows; ++r) {
         const int8_t* x = X(tile, b, r);
@@ -116,20 +116,41 @@ inline void Nibbles(const PackedTile& tile, Lanes* sums) {
   }
 }
 
-template <int kRows>
+// Half `part` of the values of a block, four columns each, with their signs.
+template <bool table>
+inline void LoadBytes(const uint8_t* block, int part, __m256i* bytes) {
+  const __m256i mask = _mm256_set1_epi8(0xF);
+  const __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kIq4NlValues)));
+  for (int k = 0; k < 8; ++k) {
+    if constexpr (table) {
+      const __m256i nibbles = Load(block + k % 4 * 64 + part * 32);
+      bytes[k] = _mm256_shuffle_epi8(values, _mm256_and_si256(k < 4 ? nibbles : _mm256_srli_epi16(nibbles, 4), mask));
+    } else {
+      bytes[k] = _mm256_xor_si256(Load(block + k * 64 + part * 32), _mm256_set1_epi8(-128));
+    }
+  }
+}
+
+template <int kRows, bool table>
 inline void Bytes(const PackedTile& tile, Lanes* sums) {
+  using Layout = BytesLayout<table>;
   const uint8_t* block = tile.group;
-  for (int64_t b = 0; b < tile.columns / 32; ++b, block += kBytesBlockBytes) {
+  const uint8_t* header = nullptr;
+  for (int64_t b = 0; b < tile.columns / 32; ++b, block += Layout::kBlockBytes) {
+    if (b % kSharingBlocks == 0) {
+      header = block;
+      block += Layout::kHeaderBytes;
+    }
     for (int part = 0; part < 2; ++part) {
-      const __m256 scale = LoadF16(block + 512 + part * 16);
+      __m256i bytes[8];
+      LoadBytes<table>(block, part, bytes);
+      const __m256 scale = LoadF16(header + b % kSharingBlocks * Layout::kScaleBytes + part * 16);
       for (int r = 0; r < kRows; ++r) {
         const int8_t* x = X(tile, b, r);
-        const ActivationBlock& of_x = OfX(tile, b, r);
-        __m256i product = _mm256_set1_epi32(-128 * (of_x.sums[0] + of_x.sums[1]));
-        for (int k = 0; k < 8; ++k) {
-          product = _mm256_add_epi32(product, MultiplyFull(Load(block + k * 64 + part * 32), Broadcast4(x + k * 4)));
-        }
-        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(of_x.scale)), sums[r].part[part]);
+        __m256i product = _mm256_setzero_si256();
+        for (int k = 0; k < 8; ++k)
+          product = _mm256_add_epi32(product, MultiplySigned(bytes[k], Broadcast4(x + k * 4)));
+        Accumulate(product, _mm256_mul_ps(scale, _mm256_set1_ps(OfX(tile, b, r).scale)), sums[r].part[part]);
       }
     }
   }
@@ -171,8 +192,11 @@ void Tile(const PackedTile& tile) {
     case PackedForm::kScaledFiveBits:
       Nibbles<kRows, true, true>(tile, sums);
       break;
+    case PackedForm::kTableNibbles:
+      Bytes<kRows, true>(tile, sums);
+      break;
     case PackedForm::kBytes:
-      Bytes<kRows>(tile, sums);
+      Bytes<kRows, false>(tile, sums);
       break;
     case PackedForm::kSixBits:
       SixBits<kRows>(tile, sums);

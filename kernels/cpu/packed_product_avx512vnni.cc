@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "kernels/cpu/dequantize.h"
 #include "kernels/cpu/packed_product.h"
 
 namespace fermata::kernels {
@@ -42,11 +43,14 @@ inline void Nibbles(const PackedTile& tile, __m512* sums) {
   const ActivationBlock* of_x = tile.blocks;
   const uint8_t* const end = block + Layout::Bytes(tile.columns);
   __m512 outer_scale = _mm512_setzero_ps(), outer_minimum = _mm512_setzero_ps();
+  const uint8_t* factors = nullptr;
   for (int place = 0; block < end;
        ++place, block += Layout::kBlockBytes, x += tile.rows_per_tile * 32, of_x += tile.rows_per_tile) {
-    if (scaled && place % 8 == 0) {
+    if (scaled && place % kSharingBlocks == 0) {
+      Foresee<kRows, Layout::kHeaderBytes>(block);
       outer_scale = LoadF16(block);
       outer_minimum = LoadF16(block + 2 * kPackedRows);
+      factors = block + Layout::kFactors;
       block += Layout::kHeaderBytes;
     }
     Foresee<kRows, Layout::kBlockBytes>(block);
@@ -65,8 +69,9 @@ inline void Nibbles(const PackedTile& tile, __m512* sums) {
         high[k] = _mm512_or_si512(high[k], _mm512_and_si512(bits, fifth));
       }
     }
-    const uint8_t* scales = block + Layout::kScales;
-    const uint8_t* minima = block + Layout::kMinima;
+    const uint8_t* scales =
+        scaled ? factors + place % kSharingBlocks * Layout::kFactorBytes : block + Layout::kValueBytes;
+    const uint8_t* minima = scales + Layout::kToMinima;
     const __m512 scale = scaled ? _mm512_mul_ps(outer_scale, LoadU8(scales)) : LoadF16(scales);
     const __m512 minimum = scaled ? _mm512_mul_ps(outer_minimum, LoadU8(minima)) : LoadF16(minima);
 #pragma GCC unroll 8
@@ -84,18 +89,42 @@ inline void Nibbles(const PackedTile& tile, __m512* sums) {
   }
 }
 
-template <int kRows>
+// Four columns each of the values of a block, as 0 to 255.
+template <bool table>
+inline void LoadBytes(const uint8_t* block, __m512i* bytes) {
+  const __m512i mask = _mm512_set1_epi8(0xF);
+  const __m128i table_values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kIq4NlValues));
+  const __m512i values = _mm512_broadcast_i32x4(_mm_xor_si128(table_values, _mm_set1_epi8(-128)));
+#pragma GCC unroll 8
+  for (int k = 0; k < 8; ++k) {
+    if constexpr (table) {
+      const __m512i nibbles = _mm512_loadu_si512(block + k % 4 * 64);
+      bytes[k] = _mm512_shuffle_epi8(values, _mm512_and_si512(k < 4 ? nibbles : _mm512_srli_epi16(nibbles, 4), mask));
+    } else {
+      bytes[k] = _mm512_loadu_si512(block + k * 64);
+    }
+  }
+}
+
+template <int kRows, bool table>
 inline void Bytes(const PackedTile& tile, __m512* sums) {
+  using Layout = BytesLayout<table>;
   const uint8_t* block = tile.group;
+  const uint8_t* scales = nullptr;
   const int8_t* x = tile.values;
   const ActivationBlock* of_x = tile.blocks;
-  const uint8_t* const end = block + tile.columns / 32 * kBytesBlockBytes;
-  for (; block < end; block += kBytesBlockBytes, x += tile.rows_per_tile * 32, of_x += tile.rows_per_tile) {
-    Foresee<kRows, kBytesBlockBytes>(block);
+  const uint8_t* const end = block + Layout::Bytes(tile.columns);
+  for (int place = 0; block < end;
+       ++place, block += Layout::kBlockBytes, x += tile.rows_per_tile * 32, of_x += tile.rows_per_tile) {
+    if (place % kSharingBlocks == 0) {
+      Foresee<kRows, Layout::kHeaderBytes>(block);
+      scales = block;
+      block += Layout::kHeaderBytes;
+    }
+    Foresee<kRows, Layout::kBlockBytes>(block);
     __m512i bytes[8];
-#pragma GCC unroll 8
-    for (int k = 0; k < 8; ++k) bytes[k] = _mm512_loadu_si512(block + k * 64);
-    const __m512 scale = LoadF16(block + 512);
+    LoadBytes<table>(block, bytes);
+    const __m512 scale = LoadF16(scales + place % kSharingBlocks * Layout::kScaleBytes);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       __m512i product = _mm512_set1_epi32(-128 * (of_x[r].sums[0] + of_x[r].sums[1]));
@@ -145,8 +174,11 @@ void Tile(const PackedTile& tile) {
     case PackedForm::kScaledFiveBits:
       Nibbles<kRows, true, true>(tile, sums);
       break;
+    case PackedForm::kTableNibbles:
+      Bytes<kRows, true>(tile, sums);
+      break;
     case PackedForm::kBytes:
-      Bytes<kRows>(tile, sums);
+      Bytes<kRows, false>(tile, sums);
       break;
     case PackedForm::kSixBits:
       SixBits<kRows>(tile, sums);

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/cpu/dequantize.h"
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/packed_product.h"
 
@@ -18,9 +19,11 @@ void MultiplyPiece(const uint8_t* bytes, int shift, int mask, const int8_t* x, i
 template <bool five_bits, bool scaled>
 void NibblesBlock(const uint8_t* group, int64_t index, const int8_t* x, const ActivationBlock& of_x, float* output) {
   using Layout = NibblesLayout<five_bits, scaled>;
-  // Where the f16 numbers before the last 8 blocks are; in other forms there are none.
-  const uint8_t* header = group + index / 8 * 8 * Layout::kBlockBytes + index / 8 * Layout::kHeaderBytes;
-  const uint8_t* block = header + Layout::kHeaderBytes + index % 8 * Layout::kBlockBytes;
+  // What stands before the last 8 blocks; in other forms that is nothing.
+  const int64_t place = index % kSharingBlocks;
+  const uint8_t* header =
+      group + index / kSharingBlocks * (kSharingBlocks * Layout::kBlockBytes + Layout::kHeaderBytes);
+  const uint8_t* block = header + Layout::kHeaderBytes + place * Layout::kBlockBytes;
   int32_t sums[kPackedRows] = {};
   int32_t high_sums[kPackedRows] = {};
   for (int piece = 0; piece < 4; ++piece) {
@@ -31,8 +34,9 @@ void NibblesBlock(const uint8_t* group, int64_t index, const int8_t* x, const Ac
     MultiplyPiece(block + 256, 4 + piece, 1, x + 16 + piece * 4, high_sums);
   }
   const auto f16 = [](const uint8_t* halves, int lane) { return F16ToFloat(LoadU16(halves + lane * 2)); };
-  const uint8_t* scales = block + Layout::kScales;
-  const uint8_t* minima = block + Layout::kMinima;
+  const uint8_t* scales =
+      scaled ? header + Layout::kFactors + place * Layout::kFactorBytes : block + Layout::kValueBytes;
+  const uint8_t* minima = scales + Layout::kToMinima;
   for (int lane = 0; lane < kPackedRows; ++lane) {
     const float scale = scaled ? f16(header, lane) * static_cast<float>(scales[lane]) : f16(scales, lane);
     const float minimum =
@@ -43,12 +47,31 @@ void NibblesBlock(const uint8_t* group, int64_t index, const int8_t* x, const Ac
   }
 }
 
-void BytesBlock(const uint8_t* block, const int8_t* x, const ActivationBlock& of_x, float* output) {
-  int32_t sums[kPackedRows] = {};
-  for (int piece = 0; piece < 8; ++piece) MultiplyPiece(block + piece * 64, 0, 0xFF, x + piece * 4, sums);
-  const int32_t offset = 128 * (of_x.sums[0] + of_x.sums[1]);
+// The same, of values that nibbles stand for.
+void MultiplyTablePiece(const uint8_t* bytes, int shift, const int8_t* x, int32_t* sums) {
   for (int lane = 0; lane < kPackedRows; ++lane) {
-    const float scale = F16ToFloat(LoadU16(block + 512 + lane * 2)) * of_x.scale;
+    for (int c = 0; c < 4; ++c) sums[lane] += kIq4NlValues[(bytes[lane * 4 + c] >> shift) & 0xF] * x[c];
+  }
+}
+
+// Block `index` of a row.
+template <bool table>
+void BytesBlock(const uint8_t* group, int64_t index, const int8_t* x, const ActivationBlock& of_x, float* output) {
+  using Layout = BytesLayout<table>;
+  const int64_t place = index % kSharingBlocks;
+  const uint8_t* header =
+      group + index / kSharingBlocks * (kSharingBlocks * Layout::kBlockBytes + Layout::kHeaderBytes);
+  const uint8_t* block = header + Layout::kHeaderBytes + place * Layout::kBlockBytes;
+  int32_t sums[kPackedRows] = {};
+  for (int piece = 0; table && piece < 4; ++piece) {
+    MultiplyTablePiece(block + piece * 64, 0, x + piece * 4, sums);
+    MultiplyTablePiece(block + piece * 64, 4, x + 16 + piece * 4, sums);
+  }
+  for (int piece = 0; !table && piece < 8; ++piece) MultiplyPiece(block + piece * 64, 0, 0xFF, x + piece * 4, sums);
+  const int32_t offset = table ? 0 : 128 * (of_x.sums[0] + of_x.sums[1]);
+  const uint8_t* scales = header + place * Layout::kScaleBytes;
+  for (int lane = 0; lane < kPackedRows; ++lane) {
+    const float scale = F16ToFloat(LoadU16(scales + lane * 2)) * of_x.scale;
     output[lane] = std::fma(static_cast<float>(sums[lane] - offset), scale, output[lane]);
   }
 }
@@ -86,8 +109,11 @@ void PackedProductPlain(const PackedTile& tile) {
         case PackedForm::kScaledFiveBits:
           NibblesBlock<true, true>(tile.group, block, x, of_x, output);
           break;
+        case PackedForm::kTableNibbles:
+          BytesBlock<true>(tile.group, block, x, of_x, output);
+          break;
         case PackedForm::kBytes:
-          BytesBlock(tile.group + block * kBytesBlockBytes, x, of_x, output);
+          BytesBlock<false>(tile.group, block, x, of_x, output);
           break;
         case PackedForm::kSixBits: {
           const uint8_t* weights = tile.group + block * 2 * kSixBitsBlockBytes;

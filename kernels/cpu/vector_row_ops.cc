@@ -8,6 +8,10 @@
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/row_ops.h"
 
+#if defined(__aarch64__)
+// NEON alone: vectors whose size is known only when they are used cannot stand in arrays.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/vector_row_ops.cc"
 // The order matters: foreach_target.h includes this file again for each target.

@@ -27,6 +27,7 @@ class CudaBackend : public Backend {
   absl::StatusOr<std::vector<std::unique_ptr<Weights>>> PrepareTogether(absl::Span<const WeightView> views) override;
   bool KeepsViews() const override { return false; }
   bool batch_invariant() const override;
+  bool asynchronous() const override { return true; }
   int64_t free_memory_bytes() const override;
   int64_t total_memory_bytes() const override;
   int32_t kv_element_bytes() const override { return 2; }

@@ -26,6 +26,7 @@ class BrakedRunner : public ModelRunner {
     std::this_thread::sleep_for(brake_);
     return runner_->Run(batch, output);
   }
+  bool CallsLaunched() const override { return runner_->CallsLaunched(); }
   int64_t kv_block_bytes() const override { return runner_->kv_block_bytes(); }
   absl::StatusOr<std::shared_ptr<std::byte>> AllocateHostKv(int64_t bytes) override {
     return runner_->AllocateHostKv(bytes);

@@ -202,6 +202,62 @@ TEST_F(WatchTest, FiltersShowTheGap) {
   }
 }
 
+TEST_F(WatchTest, ProgressThatIsHeldBackIsMergedAndNothingOfItIsLost) {
+  Serve(RoomyOptions());
+  v1::WatchRequest request = From(0);
+  request.mutable_progress_interval()->set_seconds(60);
+  WatchReader watcher(control(), request);
+  watcher.AwaitSnapshot();
+  Enqueue("a", SpecOf("red", 300));
+  Enqueue("b", SpecOf("blue", 200));
+  for (const char* id : {"a", "b"}) AwaitFinished(id, State::LENGTH);
+  watcher.AwaitRevision(GetEngine().revision());
+  std::map<std::string, v1::Event::Progress> charges = watcher.Charges();
+  for (const char* id : {"a", "b"}) {
+    const v1::Usage usage = Get(id).usage();
+    EXPECT_EQ(charges[id].output_token_count(), usage.output_token_count()) << id;
+    EXPECT_EQ(charges[id].prefilled_token_count(), usage.prefilled_token_count()) << id;
+  }
+  int64_t last = 0;
+  int batches = 0;
+  for (const v1::WatchResponse& message : watcher.messages()) {
+    if (message.has_snapshot()) last = message.snapshot().revision();
+    if (!message.has_batch()) continue;
+    EXPECT_EQ(message.batch().previous_revision(), last);
+    last = message.batch().revision();
+    ++batches;
+    bool changes = false;
+    for (const v1::Event& event : message.batch().events()) changes = changes || event.has_state_change();
+    EXPECT_TRUE(changes) << "progress alone waits for a minute";
+  }
+  EXPECT_LE(batches, 6) << "for each: it is there, it runs, it has finished";
+}
+
+TEST_F(WatchTest, ProgressIsHeldBackNoLongerThanAsked) {
+  Serve(RoomyOptions());
+  v1::WatchRequest request = From(0);
+  request.mutable_progress_interval()->set_nanos(20'000'000);
+  WatchReader watcher(control(), request);
+  Enqueue("g", Spec(kForever));
+  watcher.Await([](const v1::WatchResponse& message) {
+    const v1::EventBatch& batch = message.batch();
+    return batch.events_size() == 1 && batch.events(0).progress().output_token_count() > 1 &&
+           batch.revision() - batch.previous_revision() == batch.events(0).progress().output_token_count() &&
+           batch.has_step_duration();
+  });
+}
+
+TEST_F(WatchTest, AProgressIntervalOutOfRangeIsRefused) {
+  Serve(RoomyOptions());
+  for (const int64_t seconds : {-1, 61}) {
+    v1::WatchRequest request = From(0);
+    request.mutable_progress_interval()->set_seconds(seconds);
+    const grpc::Status status = WatchReader(control(), request).AwaitEnd();
+    EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(status.error_message(), HasSubstr("progress_interval"));
+  }
+}
+
 TEST_F(WatchTest, AQuietWatchGetsBookmarks) {
   Serve(RoomyOptions());
   v1::WatchRequest request = From(0);

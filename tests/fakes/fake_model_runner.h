@@ -29,6 +29,9 @@ struct FakeModelRunnerOptions {
   int32_t max_step_tokens = 2048;
   int32_t max_rows = 4096;
 
+  // What CallsLaunched() says. If so, before_run calls Batch::launched.
+  bool calls_launched = false;
+
   // Called at the start of each step, on the runner's thread; may block. A status that is not OK fails the step.
   std::function<absl::Status(const Batch& batch)> before_run;
 
@@ -42,6 +45,7 @@ class FakeModelRunner : public ModelRunner {
 
   // INTERNAL with the first violation, from then on, if a batch was wrong.
   absl::Status Run(const Batch& batch, StepOutput* output) override;
+  bool CallsLaunched() const override { return options_.calls_launched; }
 
   int64_t kv_block_bytes() const override { return options_.block_tokens * static_cast<int64_t>(sizeof(Slot)); }
   absl::Status CopyKvToHost(absl::Span<const KvCopy> copies) override;

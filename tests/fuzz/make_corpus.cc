@@ -197,6 +197,10 @@ Corpus RequestCorpus() {
   detokenize.add_token_ids(-5);
   Add(corpus, 4, "detokenize", detokenize);
   AddVerbs(corpus);
+  v1::WatchRequest watch;
+  watch.set_tenant("red");
+  watch.mutable_progress_interval()->set_nanos(250'000'000);
+  Add(corpus, 14, "watch", watch);
   v1::GetGenerationRequest get;
   get.set_generation_id("g");
   Add(corpus, 11, "get_generation", get);

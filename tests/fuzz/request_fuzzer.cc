@@ -83,7 +83,11 @@ void Convert(const v1::AttachRequest& request) { CheckId(request.generation_id()
 void Convert(const v1::GetGenerationRequest& request) { CheckId(request.generation_id()); }
 void Convert(const v1::GetModelRequest&) {}
 void Convert(const v1::GetEngineRequest&) {}
-void Convert(const v1::WatchRequest&) {}
+
+void Convert(const v1::WatchRequest& request) {
+  const absl::StatusOr<absl::Duration> interval = ToProgressInterval(request);
+  if (OkOrWords(interval)) CHECK(*interval >= absl::ZeroDuration() && *interval <= absl::Minutes(1));
+}
 
 void Convert(const v1::TokenizeRequest& request) {
   const auto tokens = request.has_text() ? ToTokens(request.text(), Text()) : ToTokens(request.chat(), Text());

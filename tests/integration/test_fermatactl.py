@@ -121,6 +121,9 @@ class FermatactlTest(unittest.TestCase):
                 self.assertEqual(process.stderr.read(), '')
 
     def test_a_revision_that_is_gone_says_what_to_do(self):
+        result = run(FERMATACTL, 'watch', '--progress_interval=2m', env=self.environment)
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn('progress_interval is 2m', result.stderr)
         result = run(FERMATACTL, 'watch', f'--from={10 ** 12}', env=self.environment)
         self.assertEqual(result.returncode, 1)
         self.assertIn('OUT_OF_RANGE', result.stderr)

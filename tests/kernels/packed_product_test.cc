@@ -17,6 +17,7 @@
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/quantized_rows.h"
 #include "kernels/cpu/row_ops.h"
+#include "tests/kernels/avx_vnni_emulator.h"
 
 namespace fermata::kernels {
 namespace {
@@ -56,7 +57,7 @@ Problem RandomProblem(WeightType type, int64_t rows, int64_t columns, int x_rows
 }
 
 // [x_rows][16 * groups]
-std::vector<float> Multiply(const Problem& problem, InstructionSet set, int x_rows, int row_tile) {
+std::vector<float> MultiplyBy(PackedProduct product, const Problem& problem, int x_rows, int row_tile) {
   HugeArena arena;
   const std::unique_ptr<PackedMatrix> matrix = PackedMatrix::Pack(problem.view, arena);
   const int64_t width = matrix->group_count() * kPackedRows;
@@ -75,17 +76,28 @@ std::vector<float> Multiply(const Problem& problem, InstructionSet set, int x_ro
       tile.values = problem.x.values(row / tile.rows_per_tile) + first * 32;
       tile.blocks = problem.x.blocks(row / tile.rows_per_tile) + first;
       for (int i = 0; i < count; ++i) tile.output[i] = output.data() + (row + i) * width + group * kPackedRows;
-      ProductFor(set)(tile);
+      product(tile);
     }
   }
   return output;
 }
 
-class PackedProductTest : public testing::TestWithParam<WeightType> {};
+std::vector<float> Multiply(const Problem& problem, InstructionSet set, int x_rows, int row_tile) {
+  return MultiplyBy(ProductFor(set), problem, x_rows, row_tile);
+}
+
+class PackedProductTest : public testing::TestWithParam<WeightType> {
+ protected:
+  // Numbers of columns that the type allows: whole superblocks, or parts of what shares a header too.
+  static std::vector<int64_t> Columns() {
+    if (InfoOf(GetParam()).block_elements == 256) return {256, 512, 1536};
+    return {32, 64, 224, 256, 288, 576, 1536};
+  }
+};
 
 TEST_P(PackedProductTest, AgreesWithFloat64) {
   for (const int64_t rows : {1, 15, 16, 17, 48}) {
-    for (const int64_t columns : {256, 512, 1536}) {
+    for (const int64_t columns : Columns()) {
       const int x_rows = 11;
       Problem problem = RandomProblem(GetParam(), rows, columns, x_rows, static_cast<uint32_t>(rows + columns));
       QuantizedRows& x = problem.x;
@@ -116,29 +128,52 @@ TEST_P(PackedProductTest, AgreesWithFloat64) {
 
 TEST_P(PackedProductTest, EveryInstructionSetAndTileGivesTheSameBits) {
   const int x_rows = 13;
-  const Problem problem = RandomProblem(GetParam(), /*rows=*/33, /*columns=*/768, x_rows, /*seed=*/5);
-  const std::vector<float> plain = Multiply(problem, InstructionSet::kPlain, x_rows, kRowTile);
-  for (const InstructionSet set : SupportedInstructionSets()) {
-    for (int tile = 1; tile <= kRowTile; ++tile) {
-      EXPECT_EQ(Multiply(problem, set, x_rows, tile), plain) << Name(set) << ", tiles of " << tile;
+  for (const int64_t columns : Columns()) {
+    const Problem problem = RandomProblem(GetParam(), /*rows=*/33, columns, x_rows, /*seed=*/5);
+    const std::vector<float> plain = Multiply(problem, InstructionSet::kPlain, x_rows, kRowTile);
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      for (int tile = 1; tile <= kRowTile; ++tile) {
+        EXPECT_EQ(Multiply(problem, set, x_rows, tile), plain)
+            << Name(set) << ", " << columns << " columns, tiles of " << tile;
+      }
     }
   }
 }
 
-// Sums of the largest weights and activations do not overflow.
+#if defined(__x86_64__)
+// What a machine with AVX-VNNI runs, here too.
+TEST_P(PackedProductTest, AvxVnniGivesTheSameBits) {
+  const std::vector<InstructionSet> sets = SupportedInstructionSets();
+  if (std::find(sets.begin(), sets.end(), InstructionSet::kAvx2) == sets.end()) GTEST_SKIP() << "needs AVX2";
+  const AvxVnniEmulator emulator;
+  // Seven rows at once are four and three; few of everything, for each instruction emulated costs microseconds.
+  const int x_rows = 7;
+  const int64_t columns = InfoOf(GetParam()).block_elements == 256 ? 256 : 288;
+  const Problem problem = RandomProblem(GetParam(), /*rows=*/17, columns, x_rows, /*seed=*/10);
+  const std::vector<float> plain = Multiply(problem, InstructionSet::kPlain, x_rows, kRowTile);
+  for (const int tile : {2, kRowTile}) {
+    EXPECT_EQ(MultiplyBy(PackedProductAvxVnni, problem, x_rows, tile), plain)
+        << "tiles of " << tile << ", instructions emulated: " << AvxVnniEmulator::count();
+  }
+}
+#endif
+
+// Sums of the largest weights of either sign and of the largest activations do not overflow.
 TEST_P(PackedProductTest, LargestValuesGiveTheSameBits) {
   for (const float value : {1.0f, -1.0f}) {
-    Problem problem = RandomProblem(GetParam(), /*rows=*/16, /*columns=*/256, 1, /*seed=*/6);
-    const int64_t head = GetParam() == WeightType::kQ6_K ? 0 : 4;
-    const int64_t tail = GetParam() == WeightType::kQ6_K ? 192 : InfoOf(GetParam()).block_bytes;
-    for (size_t block = 0; block < problem.bytes.size(); block += InfoOf(GetParam()).block_bytes) {
-      std::fill(problem.bytes.begin() + block + head, problem.bytes.begin() + block + tail, uint8_t{0xFF});
-    }
-    problem.view.data = problem.bytes.data();
-    QuantizeRow(std::vector<float>(256, value).data(), 0, problem.x);
-    const std::vector<float> plain = Multiply(problem, InstructionSet::kPlain, 1, kRowTile);
-    for (const InstructionSet set : SupportedInstructionSets()) {
-      EXPECT_EQ(Multiply(problem, set, 1, kRowTile), plain) << Name(set);
+    for (const uint8_t byte : {0xFF, 0x80, 0x7F, 0x00}) {
+      Problem problem = RandomProblem(GetParam(), /*rows=*/16, /*columns=*/256, 1, /*seed=*/6);
+      const int64_t head = GetParam() == WeightType::kQ6_K ? 0 : 4;
+      const int64_t tail = GetParam() == WeightType::kQ6_K ? 192 : InfoOf(GetParam()).block_bytes;
+      for (size_t block = 0; block < problem.bytes.size(); block += InfoOf(GetParam()).block_bytes) {
+        std::fill(problem.bytes.begin() + block + head, problem.bytes.begin() + block + tail, byte);
+      }
+      problem.view.data = problem.bytes.data();
+      QuantizeRow(std::vector<float>(256, value).data(), 0, problem.x);
+      const std::vector<float> plain = Multiply(problem, InstructionSet::kPlain, 1, kRowTile);
+      for (const InstructionSet set : SupportedInstructionSets()) {
+        EXPECT_EQ(Multiply(problem, set, 1, kRowTile), plain) << Name(set) << ", bytes of " << int{byte};
+      }
     }
   }
 }
@@ -154,6 +189,18 @@ INSTANTIATE_TEST_SUITE_P(Types, PackedProductTest,
                                          WeightType::kQ4_K, WeightType::kQ5_K, WeightType::kQ5_0, WeightType::kQ5_1,
                                          WeightType::kIQ4_NL),
                          TypeName);
+
+// Whatever the vector, no load of a block's values touches two lines.
+TEST_P(PackedProductTest, GroupsBeginWithACacheLine) {
+  for (const int64_t columns : Columns()) {
+    const Problem problem = RandomProblem(GetParam(), /*rows=*/48, columns, 1, /*seed=*/9);
+    HugeArena arena;
+    const std::unique_ptr<PackedMatrix> matrix = PackedMatrix::Pack(problem.view, arena);
+    for (int64_t group = 0; group < matrix->group_count(); ++group) {
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(matrix->group(group)) % 64, 0u) << columns << " columns, group " << group;
+    }
+  }
+}
 
 // One row alone has another layout than many; products of it have the same bits.
 TEST_P(PackedProductTest, ARowAloneIsAsInCompany) {

@@ -5,6 +5,7 @@
 #include "engine/runtime/engine_runtime.h"
 
 #include <atomic>
+#include <chrono>
 #include <future>
 #include <memory>
 #include <thread>
@@ -68,6 +69,45 @@ TEST(EngineRuntimeTest, PauseIsAcknowledgedAfterTheStepUnderWayAndContinueGoesOn
   const Output output = ReadToEnd(*enqueued.log);
   EXPECT_EQ(output.tokens, ExpectedOutput(command.spec, harness.decoder()).tokens);
   EXPECT_EQ(output.finish.usage.recomputed_token_count, 0);
+}
+
+TEST(EngineRuntimeTest, WhatABoundaryGaveIsPublishedWhenTheDeviceHasItsWorkAndWhileItComputes) {
+  StepGate before;
+  StepGate after;
+  FakeModelRunnerOptions model;
+  model.calls_launched = true;
+  model.before_run = [&](const Batch& batch) {
+    before.Pass();
+    batch.launched();
+    after.Pass();
+    return absl::OkStatus();
+  };
+  RuntimeHarness harness({}, model);
+  const EnqueueCommand command = Enqueue("a", 6);
+  std::future<Answer> enqueued = harness.Start(command);
+  before.AwaitArrival();
+  EXPECT_EQ(enqueued.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  before.Allow(1);
+  after.AwaitArrival();
+  const Answer answer = enqueued.get();  // while the first step computes
+  EXPECT_EQ(answer.reply.step, 0);
+  before.Open();
+  after.Open();
+  EXPECT_EQ(ReadToEnd(*answer.log).tokens, ExpectedOutput(command.spec, harness.decoder()).tokens);
+}
+
+TEST(EngineRuntimeTest, StepThatFailsBeforeItIsLaunchedLosesNoAnswer) {
+  FakeModelRunnerOptions model;
+  model.calls_launched = true;
+  model.before_run = [](const Batch& batch) {
+    if (batch.step == 1) return absl::InternalError("the device is gone");
+    batch.launched();
+    return absl::OkStatus();
+  };
+  RuntimeHarness harness({}, model);
+  const Answer answer = harness.Call(Enqueue("a", 6));
+  ASSERT_TRUE(answer.result().status.ok());
+  EXPECT_EQ(ReadToEnd(*answer.log).finish.finish_reason, FinishReason::kError);
 }
 
 TEST(EngineRuntimeTest, ReaderWhoseAttachSharesABoundaryWithAPauseLearnsOfIt) {

@@ -1,4 +1,4 @@
-// Measures the control plane over real gRPC, client and server in one process, with a model that only takes time:
+// Measures the control plane over real gRPC, with a server in a process of its own whose model only takes time:
 //
 //   preempt    Preempt to its answer, and Continue to the next token at a reader, beside others that run
 //   verbs      single verbs a second, ids a second in calls of many, and one Apply of 1,000 operations
@@ -13,11 +13,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <thread>
@@ -33,11 +31,12 @@
 #include "proto/fermata/v1/control_service.grpc.pb.h"
 #include "proto/fermata/v1/inference_service.grpc.pb.h"
 #include "tools/bench/bench_server.h"
-#include "tools/bench/paced_runner.h"
+#include "tools/bench/paced_server.h"
 
 ABSL_FLAG(absl::Duration, step, absl::Milliseconds(10), "how long a step takes");
 ABSL_FLAG(int32_t, running, 64, "generations that run");
-ABSL_FLAG(int32_t, rounds, 200, "pauses measured");
+ABSL_FLAG(int32_t, rounds, 1000, "pauses measured");
+ABSL_FLAG(bool, serve, false, "be the server that is measured: for control_bench itself");
 ABSL_FLAG(absl::Duration, span, absl::Seconds(5), "how long rates are measured");
 
 namespace fermata {
@@ -45,44 +44,35 @@ namespace {
 
 constexpr int kVerbClients = 16;
 
-// Reads a stream and says when its next token comes.
-class TokenWatcher {
+// One reader of a generation, on the thread that also calls: so nothing but the stream is between it and a token.
+class TokenReader {
  public:
-  TokenWatcher(BenchServer& bench, const std::string& id) {
+  TokenReader(BenchServer& bench, const std::string& id) {
     v1::AttachRequest request;
     request.set_generation_id(id);
     reader_ = bench.data().Attach(&context_, request);
-    thread_ = std::thread([this] { Read(); });
   }
 
-  ~TokenWatcher() {
+  ~TokenReader() {
     context_.TryCancel();
-    thread_.join();
+    reader_->Finish();
   }
 
-  // Waits for a token of a later step than `step`.
+  // Reads up to a notice of a pause: no token is then under way.
+  void AwaitPause() {
+    v1::GenerateResponse message;
+    while (reader_->Read(&message) && message.notice().state() != v1::Generation::PAUSED) continue;
+  }
+
+  // Reads up to a token of a later step than `step`.
   void AwaitTokenAfter(int64_t step) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return step_ > step; });
+    v1::GenerateResponse message;
+    while (reader_->Read(&message) && message.chunk().step() <= step) continue;
   }
 
  private:
-  void Read() {
-    v1::GenerateResponse message;
-    while (reader_->Read(&message)) {
-      if (!message.has_chunk()) continue;
-      const std::lock_guard<std::mutex> lock(mutex_);
-      step_ = message.chunk().step();
-      changed_.notify_all();
-    }
-  }
-
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int64_t step_ = 0;  // of the last token; guarded by mutex_
-  std::thread thread_;
 };
 
 double Percentile(std::vector<double> values, double share) {
@@ -98,23 +88,24 @@ void MeasurePreempt() {
   BenchServer bench(running, step);
   for (int32_t i = 0; i < running; ++i) bench.Enqueue(absl::StrCat("g", i), BenchServer::Spec());
   bench.AwaitRunning(running);
-  TokenWatcher watcher(bench, "g0");
+  TokenReader reader(bench, "g0");
   std::vector<double> preempt_ms;
   std::vector<double> continue_ms;
-  bench.gaps().Take();
+  bench.TakeGapsUs();
   for (int32_t round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
     // Two verbs in 40 ms are 50 a second; at another moment of the step every time.
     absl::SleepFor(absl::Milliseconds(20) + absl::Microseconds(137 * (round % 73)));
     const absl::Time preempt = absl::Now();
     const int64_t last_step = bench.Preempt("g0").step();
     preempt_ms.push_back(MillisecondsSince(preempt));
+    reader.AwaitPause();
     absl::SleepFor(absl::Milliseconds(15) + absl::Microseconds(211 * (round % 47)));
     const absl::Time resume = absl::Now();
     bench.Continue("g0");
-    watcher.AwaitTokenAfter(last_step);
+    reader.AwaitTokenAfter(last_step);
     continue_ms.push_back(MillisecondsSince(resume));
   }
-  const std::vector<double> gaps_us = bench.gaps().Take();
+  const std::vector<double> gaps_us = bench.TakeGapsUs();
   absl::PrintF(
       "{\"bench\":\"preempt\",\"running\":%d,\"step_ms\":%.1f,\"preempt_to_ack_ms_p50\":%.2f,"
       "\"preempt_to_ack_ms_p99\":%.2f,\"continue_to_token_ms_p50\":%.2f,\"continue_to_token_ms_p99\":%.2f,"
@@ -272,10 +263,10 @@ void MeasureChurn() {
   Places places(bench, slots);
   const auto rest = [] { absl::SleepFor(absl::Milliseconds(20)); };
   Throughput(bench, rest);
-  bench.gaps().Take();
+  bench.TakeGapsUs();
   const auto measure = [&](const char* by, void (Places::*swap)()) {
     const double before = Throughput(bench, rest);
-    std::vector<double> quiet_gaps_us = bench.gaps().Take();
+    std::vector<double> quiet_gaps_us = bench.TakeGapsUs();
     int32_t swaps = 0;
     const absl::Time begin = absl::Now();
     const double churned = Throughput(bench, [&] {
@@ -283,9 +274,9 @@ void MeasureChurn() {
       ++swaps;
       absl::SleepFor(begin + swaps * absl::Milliseconds(20) - absl::Now());
     });
-    const std::vector<double> gaps_us = bench.gaps().Take();
+    const std::vector<double> gaps_us = bench.TakeGapsUs();
     const double after = Throughput(bench, rest);
-    for (const double gap : bench.gaps().Take()) quiet_gaps_us.push_back(gap);
+    for (const double gap : bench.TakeGapsUs()) quiet_gaps_us.push_back(gap);
     PrintChurn(by, swaps, (before + after) / 2, churned, quiet_gaps_us, gaps_us);
   };
   measure("apply", &Places::SwapByApply);
@@ -329,6 +320,10 @@ void MeasureInterrupt() {
 
 int main(int argc, char** argv) {
   absl::ParseCommandLine(argc, argv);
+  if (absl::GetFlag(FLAGS_serve)) {
+    fermata::ServePaced(absl::GetFlag(FLAGS_running), absl::GetFlag(FLAGS_step));
+    return 0;
+  }
   fermata::MeasurePreempt();
   fermata::MeasureVerbs();
   fermata::MeasureChurn();

@@ -28,7 +28,8 @@
 ABSL_FLAG(std::string, model, "", "a .gguf file");
 ABSL_FLAG(int32_t, threads, 0, "threads; 0: as many as there are cores");
 ABSL_FLAG(std::string, kernels, "fast", "fast or exact");
-ABSL_FLAG(std::string, instructions, "", "plain, avx2 or avx512-vnni; empty: the best that there is");
+ABSL_FLAG(std::string, instructions, "",
+          "plain, avx2, avx-vnni, avx512-vnni or neon-dotprod; empty: the best that there is");
 ABSL_FLAG(std::string, kv_type, "", "f16, bf16 or f32; empty: what the kernels keep by default");
 ABSL_FLAG(int32_t, prompt, 128, "tokens of context before decoding is timed");
 ABSL_FLAG(int32_t, output, 64, "tokens decoded by each stream");

@@ -43,6 +43,7 @@ class PacedRunner : public ModelRunner {
   absl::Status Run(const Batch& batch, StepOutput* output) override {
     const absl::Time begin = absl::Now();
     if (end_ != absl::InfinitePast()) gaps_.Add(begin - end_);
+    if (batch.launched) batch.launched();
     output->sampled.clear();
     for (size_t i = 0; i < batch.slices.size(); ++i) {
       if (batch.slices[i].sample) output->sampled.emplace_back().slice = static_cast<int32_t>(i);
@@ -53,6 +54,9 @@ class PacedRunner : public ModelRunner {
     while (end_ < begin + step_);
     return absl::OkStatus();
   }
+
+  // It takes time as a device does: the thread only waits.
+  bool CallsLaunched() const override { return true; }
 
  private:
   static constexpr absl::Duration kLateness = absl::Microseconds(200);

@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "proto/fermata/v1/control_service.grpc.pb.h"
+#include "tools/ctl/control_flags.h"
 #include "tools/ctl/format.h"
 #include "tools/ctl/interrupt.h"
 #include "tools/ctl/top_model.h"
@@ -64,11 +65,13 @@ class WatchCommand : public Command {
     flags.AddInteger("from", "the first revision wanted; default: a snapshot first", &from_);
     flags.AddString("tenant", "of this tenant alone", request_.mutable_tenant());
     flags.AddString("class", "of this traffic class alone", request_.mutable_traffic_class());
+    flags.AddDuration("progress_interval", "hold progress back for so long, and print its sum", &progress_interval_);
   }
 
   absl::Status Prepare(std::vector<std::string> operands) override {
     if (!operands.empty()) return absl::InvalidArgumentError("it takes no operands");
     request_.set_from_revision(from_.value_or(0));
+    if (progress_interval_.has_value()) *request_.mutable_progress_interval() = ToProto(*progress_interval_);
     return absl::OkStatus();
   }
 
@@ -104,6 +107,7 @@ class WatchCommand : public Command {
   }
 
   std::optional<int64_t> from_;
+  std::optional<absl::Duration> progress_interval_;
   v1::WatchRequest request_;
 };
 

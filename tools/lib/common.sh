@@ -8,7 +8,9 @@ FERMATA_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # What is fetched or built once and may be kept between runs: the model, the Python environment, Bazel's disk cache.
 FERMATA_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/fermata
 FERMATA_VENV=$FERMATA_CACHE/venv
-export FERMATA_ROOT FERMATA_CACHE FERMATA_VENV
+# Libraries for aarch64, where `tools/setup --cross` has been run.
+FERMATA_ARM64=$FERMATA_CACHE/arm64
+export FERMATA_ROOT FERMATA_CACHE FERMATA_VENV FERMATA_ARM64
 cd "$FERMATA_ROOT"
 
 # Colours only where somebody looks at them.

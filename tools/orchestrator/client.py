@@ -137,8 +137,11 @@ class Feed:
     """Watch, read from a thread of its own into a queue, and resumed where it broke off.
 
     A snapshot comes in messages of its own, `last` at the end; there is a new one whenever the changes in between
-    are lost. get() gives WatchResponse messages.
+    are lost. get() gives WatchResponse messages. Progress alone decides nothing, so the server may hold it back for a
+    while: then this process does not wake at every step.
     """
+
+    _PROGRESS_INTERVAL = {"nanos": 250_000_000}
 
     def __init__(self, api):
         self._api = api
@@ -164,7 +167,8 @@ class Feed:
         seen = 0
         while not self._done.is_set():
             try:
-                self._call = self._api.stream("Watch", from_revision=seen + 1 if seen else 0)
+                self._call = self._api.stream("Watch", from_revision=seen + 1 if seen else 0,
+                                              progress_interval=self._PROGRESS_INTERVAL)
                 for message in self._call:
                     seen = self._pass_on(message, seen)
             except grpc.RpcError as error:

@@ -19,6 +19,7 @@ class SharedRunner : public ModelRunner {
   explicit SharedRunner(ModelRunner& runner) : runner_(runner) {}
 
   absl::Status Run(const Batch& batch, StepOutput* output) override { return runner_.Run(batch, output); }
+  bool CallsLaunched() const override { return runner_.CallsLaunched(); }
   int64_t kv_block_bytes() const override { return runner_.kv_block_bytes(); }
   absl::StatusOr<std::shared_ptr<std::byte>> AllocateHostKv(int64_t bytes) override {
     return runner_.AllocateHostKv(bytes);

@@ -84,6 +84,7 @@ class MeasuredRunner : public ModelRunner {
     return status;
   }
 
+  bool CallsLaunched() const override { return records_.runner().CallsLaunched(); }
   int64_t kv_block_bytes() const override { return records_.runner().kv_block_bytes(); }
   absl::StatusOr<std::shared_ptr<std::byte>> AllocateHostKv(int64_t bytes) override {
     return records_.runner().AllocateHostKv(bytes);

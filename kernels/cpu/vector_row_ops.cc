@@ -333,7 +333,7 @@ HWY_INLINE int32_t AddColumns(const PagedHead& head, const Positions& positions,
 template <int kQueries, typename T>
 HWY_INLINE void AddValues(const PagedHead& head, const Positions& positions, float* const* outputs) {
   int32_t column = 0;
-  if constexpr (kManyRegisters && kQueries <= 6) column = AddColumns<kQueries, 4, T>(head, positions, 0, outputs);
+  if constexpr (kManyRegisters && kQueries <= 4) column = AddColumns<kQueries, 4, T>(head, positions, 0, outputs);
   column = AddColumns<kQueries, 2, T>(head, positions, column, outputs);
   for (; column < head.head_size; ++column) {
     for (int32_t p = positions.begin; p < positions.end; ++p) {
@@ -383,11 +383,8 @@ void AttentionTileOf(const AttentionTile& tile, const PagedHead& head, float sca
   }
 }
 
-// The largest count not above `count` that has code of its own.
-HWY_INLINE int QueriesAtOnce(int count) {
-  const int most = std::min(count, kMostAtOnce);
-  return most <= 4 ? most : most < 6 ? 4 : most < 8 ? 6 : most < 12 ? 8 : 12;
-}
+// The largest count not above `count` that has code of its own: few, for each is compiled for many machines.
+HWY_INLINE int QueriesAtOnce(int count) { return count >= kMostAtOnce ? kMostAtOnce : std::min(count, 4); }
 
 template <typename T>
 void AttentionOf(const AttentionTile& tile, const PagedHead& head, float scale, float* scratch) {
@@ -412,12 +409,6 @@ void AttentionOf(const AttentionTile& tile, const PagedHead& head, float scale, 
         break;
       case 4:
         AttentionTileOf<4, T>(part, head, scale, scratch);
-        break;
-      case 6:
-        if constexpr (kMostAtOnce >= 6) AttentionTileOf<6, T>(part, head, scale, scratch);
-        break;
-      case 8:
-        if constexpr (kMostAtOnce >= 8) AttentionTileOf<8, T>(part, head, scale, scratch);
         break;
       default:
         static_assert(kQueryTile == 12);

@@ -180,8 +180,8 @@ class Backend {
   // gate[r][i] = silu(gate[r][i]) * up[r][i]; both [rows][size].
   virtual void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) = 0;
 
-  // MatMul() of both, which have the same sizes, and then gate.output = SwiGlu() of the two. What up.output then holds
-  // is the back end's affair.
+  // MatMul() of both, which have the same sizes, and then gate.output = SwiGlu() of the two: an operand of MatMul()
+  // alone, until it is written again. What up.output then holds is the back end's affair.
   virtual void GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows);
 
   // x[r][i] += bias[i]; x [rows][bias.columns].

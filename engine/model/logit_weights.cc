@@ -72,21 +72,23 @@ HWY_EXPORT(WeighLogits);
 
 }  // namespace
 
-void LogitWeights::Assign(absl::Span<const float> logits, float largest, double temperature) {
+void LogitWeights::Assign(absl::Span<const float> logits, float largest, double temperature,
+                          std::vector<double>* weights) {
   logits_ = logits;
   largest_ = largest;
   temperature_ = temperature;
   total_ = 0;
   sums_.clear();
+  if (weights != nullptr) weights->resize(logits.size());
   for (size_t block = 0; block * kBlock < logits.size(); ++block) {
-    sums_.push_back(Weigh(block));
+    sums_.push_back(Weigh(block, weights != nullptr ? weights->data() + block * kBlock : block_.data()));
     total_ += sums_.back();
   }
 }
 
-double LogitWeights::Weigh(size_t block) {
+double LogitWeights::Weigh(size_t block, double* weights) {
   const absl::Span<const float> logits = Block(block);
-  return HWY_DYNAMIC_DISPATCH(WeighLogits)(logits.data(), logits.size(), largest_, temperature_, block_.data());
+  return HWY_DYNAMIC_DISPATCH(WeighLogits)(logits.data(), logits.size(), largest_, temperature_, weights);
 }
 
 int32_t LogitWeights::IndexAt(double target) {
@@ -100,7 +102,7 @@ int32_t LogitWeights::IndexAt(double target) {
     wanted = block;
     sum += sums_[block];
   }
-  Weigh(wanted);
+  Weigh(wanted, block_.data());
   const size_t size = Block(wanted).size();
   size_t last = 0;
   for (size_t i = 0; i < size; ++i) {

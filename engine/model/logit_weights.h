@@ -17,8 +17,9 @@ namespace fermata {
 class LogitWeights {
  public:
   // Weighs a row, which must stay as it is for the calls that follow. `largest` is its largest logit. REQUIRES: no
-  // logit is NaN, `largest` is finite, `temperature` is above 0.
-  void Assign(absl::Span<const float> logits, float largest, double temperature);
+  // logit is NaN, `largest` is finite, `temperature` is above 0. Sets `weights`, if there is one, to those of all.
+  void Assign(absl::Span<const float> logits, float largest, double temperature,
+              std::vector<double>* weights = nullptr);
 
   // Of all weights; at least 1, which is what the largest logit weighs.
   double total() const { return total_; }
@@ -33,8 +34,8 @@ class LogitWeights {
   // The logits of a block.
   absl::Span<const float> Block(size_t block) const { return logits_.subspan(block * kBlock, kBlock); }
 
-  // Weighs a block into block_; returns its sum.
-  double Weigh(size_t block);
+  // Weighs a block into `weights`; returns its sum.
+  double Weigh(size_t block, double* weights);
 
   absl::Span<const float> logits_;
   float largest_ = 0;

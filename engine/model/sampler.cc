@@ -10,9 +10,6 @@
 namespace fermata {
 namespace {
 
-// How many candidates are sorted before more are: most distributions have their mass in fewer.
-constexpr size_t kFirstSorted = 256;
-
 bool NeedsAdjusting(const SamplingParams& params) {
   return !params.logit_bias.empty() || params.repetition_penalty != 1.0f || params.frequency_penalty != 0.0f ||
          params.presence_penalty != 0.0f;
@@ -86,59 +83,70 @@ void Sampler::Penalise(const SamplingParams& params, const SamplingContext& cont
 
 int32_t Sampler::SampleRandomly(absl::Span<const float> logits, float largest, const SamplingParams& params,
                                 uint64_t position) {
-  const double temperature = params.temperature;
-  weights_.Assign(logits, largest, temperature);
-  double total = weights_.total();
   const double uniform = UniformAt(params.seed, position);
-  if (!IsTruncated(params)) return weights_.IndexAt(uniform * total);
-  const auto weight = [&](float logit) { return std::exp((static_cast<double>(logit) - largest) / temperature); };
+  if (IsTruncated(params)) {
+    return params.top_k > 0 ? DrawFromTopK(logits, largest, params, uniform)
+                            : DrawFromNucleus(logits, largest, params, uniform);
+  }
+  weights_.Assign(logits, largest, params.temperature);
+  return weights_.IndexAt(uniform * weights_.total());
+}
+
+int32_t Sampler::DrawFromNucleus(absl::Span<const float> logits, float largest, const SamplingParams& params,
+                                 double uniform) {
+  weights_.Assign(logits, largest, params.temperature, &every_weight_);
+  const double total = weights_.total();
+  // All that weigh less come to less than what top-p leaves out: none of them is in it. Half, for rounding.
+  const double negligible = 0.5 * (1.0 - params.top_p) * total / static_cast<double>(logits.size());
+  const double least = std::max<double>(params.min_p, negligible);
+  order_.Clear();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double weight = every_weight_[i];
+    if (weight >= least && weight > 0) order_.Add(logits[i], static_cast<int32_t>(i), weight);
+  }
+  if (order_.size() == 0) return ArgMax(logits);
+  const WeightedOrder::Place last = order_.FirstAtLeast(params.top_p * total);
+  const WeightedOrder::Place drawn = order_.FirstAbove(uniform * last.sum);
+  // Sums of buckets may round otherwise than sums of tokens.
+  const bool beyond = drawn.logit != last.logit ? drawn.logit < last.logit : drawn.token > last.token;
+  return beyond ? last.token : drawn.token;
+}
+
+int32_t Sampler::DrawFromTopK(absl::Span<const float> logits, float largest, const SamplingParams& params,
+                              double uniform) {
+  const auto weight = [&](float logit) {
+    return std::exp((static_cast<double>(logit) - largest) / static_cast<double>(params.temperature));
+  };
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
-  const size_t kept = Truncate(params, largest, total);
-  total = 0;
-  for (size_t i = 0; i < kept; ++i) total += weight(candidates_[i].logit);
+  const size_t limit = std::min<size_t>(params.top_k, candidates_.size());
+  SortUpTo(limit);
+  // Top-p is a share of what top-k leaves.
+  double total = 0;
+  for (size_t i = 0; i < limit; ++i) total += weight(candidates_[i].logit);
+  double kept = 0;
+  size_t count = 0;
+  while (count < limit && (count == 0 || kept < params.top_p * total)) {
+    // Relative to the most likely one, whose weight is 1.
+    const double next = weight(candidates_[count].logit);
+    if (count > 0 && (next < params.min_p || next == 0)) break;
+    kept += next;
+    ++count;
+  }
   double sum = 0;
-  for (size_t i = 0; i < kept; ++i) {
+  for (size_t i = 0; i < count; ++i) {
     sum += weight(candidates_[i].logit);
-    if (sum > uniform * total) return candidates_[i].token;
+    if (sum > uniform * kept) return candidates_[i].token;
   }
   return candidates_[0].token;
 }
 
-void Sampler::SortUpTo(size_t sorted, size_t count) {
-  std::partial_sort(candidates_.begin() + sorted, candidates_.begin() + count, candidates_.end(),
-                    [](const Candidate& a, const Candidate& b) {
-                      return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-                    });
-}
-
-size_t Sampler::Truncate(const SamplingParams& params, float largest, double total) {
-  const size_t size = candidates_.size();
-  size_t limit = params.top_k > 0 ? std::min<size_t>(params.top_k, size) : size;
-  size_t sorted = 0;
-  if (params.top_k > 0) {
-    // Top-p is a share of what top-k leaves.
-    SortUpTo(0, limit);
-    sorted = limit;
-    total = 0;
-    for (size_t i = 0; i < limit; ++i) {
-      total += std::exp((static_cast<double>(candidates_[i].logit) - largest) / params.temperature);
-    }
-  }
-  double sum = 0;
-  for (size_t i = 0; i < limit; ++i) {
-    if (i == sorted) {
-      const size_t next = std::min(limit, std::max(kFirstSorted, 2 * sorted));
-      SortUpTo(sorted, next);
-      sorted = next;
-    }
-    // Relative to the most likely one, whose weight is 1.
-    const double weight = std::exp((static_cast<double>(candidates_[i].logit) - largest) / params.temperature);
-    if (weight < params.min_p || weight == 0) return std::max<size_t>(i, 1);
-    sum += weight;
-    if (sum >= params.top_p * total) return i + 1;
-  }
-  return limit;
+void Sampler::SortUpTo(size_t count) {
+  const auto likelier = [](const Candidate& a, const Candidate& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+  };
+  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(count), candidates_.end(),
+                    likelier);
 }
 
 void Sampler::FillLogprobs(absl::Span<const float> logits, int32_t top_count, SampledToken* sampled) {
@@ -151,7 +159,7 @@ void Sampler::FillLogprobs(absl::Span<const float> logits, int32_t top_count, Sa
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
   const size_t count = std::min<size_t>(top_count, candidates_.size());
-  SortUpTo(0, count);
+  SortUpTo(count);
   for (size_t i = 0; i < count; ++i) {
     sampled->logprobs.top.emplace_back(TokenId{candidates_[i].token}, logprob(candidates_[i].token));
   }

@@ -11,6 +11,7 @@
 #include "engine/core/model_runner.h"
 #include "engine/core/sampling_params.h"
 #include "engine/model/logit_weights.h"
+#include "engine/model/weighted_order.h"
 
 namespace fermata {
 
@@ -48,18 +49,21 @@ class Sampler {
   int32_t SampleRandomly(absl::Span<const float> logits, float largest, const SamplingParams& params,
                          uint64_t position);
 
-  // Sorts so many of candidates_ to the front as top-k, top-p and min-p leave, most likely first; returns how many.
-  size_t Truncate(const SamplingParams& params, float largest, double total);
+  // Draws from what top-p and min-p leave of all, or of the top-k.
+  int32_t DrawFromNucleus(absl::Span<const float> logits, float largest, const SamplingParams& params, double uniform);
+  int32_t DrawFromTopK(absl::Span<const float> logits, float largest, const SamplingParams& params, double uniform);
 
   void FillLogprobs(absl::Span<const float> logits, int32_t top_count, SampledToken* sampled);
 
-  // Sorts the next ones after `sorted` of candidates_ until `count` are sorted.
-  void SortUpTo(size_t sorted, size_t count);
+  // Sorts the most likely `count` of candidates_ to the front.
+  void SortUpTo(size_t count);
 
   // Kept for their memory.
   std::vector<float> adjusted_;
   std::vector<Candidate> candidates_;
   LogitWeights weights_;
+  std::vector<double> every_weight_;
+  WeightedOrder order_;
   std::vector<int32_t> seen_;
 };
 

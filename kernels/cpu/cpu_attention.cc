@@ -87,7 +87,7 @@ void CpuAttention::RunPiece(const Piece& piece, int32_t kv_head, const Shape& sh
   const bool whole = piece.results < 0;
   // [query][span]; of a row whose spans others have too: of all its spans.
   const int32_t row_spans = whole ? piece.span_count : SpanCount(segment.first_position + piece.row + 1);
-  scratch.scores.resize(kAttentionScratch);
+  scratch.scores.resize(AttentionScratch(shape.size()));
   if (whole && static_cast<int64_t>(scratch.results.size()) < queries * piece.span_count * stride) {
     scratch.results.resize(queries * piece.span_count * stride);
   }

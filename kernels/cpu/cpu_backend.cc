@@ -31,6 +31,17 @@ constexpr int64_t kRowChunk = 4;
 // read by every thread, but activations by one alone.
 constexpr int kRowsOfAThread = 16;
 
+// Groups of gate and up whose products are kept until SwiGlu: few enough for the first cache.
+constexpr int kGatedGroups = 8;
+
+// How many rows of a product a thread takes at a time; 0: threads share out its weights. Twice a tile, for its weights
+// are near for the second one, unless that would leave a thread with less to do than the others.
+int64_t RowsAtOnce(int64_t rows, int threads) {
+  if (rows < int64_t{kRowsOfAThread} * threads) return 0;
+  const bool even = rows % (int64_t{kRowsOfAThread} * threads) == 0 || rows >= int64_t{4} * kRowsOfAThread * threads;
+  return even ? kRowsOfAThread : kRowTile;
+}
+
 }  // namespace
 
 // Keeps the packed copy where there is one, and a view of the original for looking up single rows.
@@ -82,7 +93,7 @@ std::string CpuBackend::Describe() const {
 absl::StatusOr<std::unique_ptr<Weights>> CpuBackend::Prepare(const WeightView& view) {
   const bool pack = !options_.exact && view.rows > 1 && PackedMatrix::CanPack(view.type);
   std::unique_ptr<PackedMatrix> packed = pack ? PackedMatrix::Pack(view, packed_) : nullptr;
-  if (pack) packed_columns_.insert(view.columns);
+  if (view.rows > 1) (pack ? packed_columns_ : float_columns_).insert(view.columns);
   if (pack && packed == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory to pack a matrix of ", view.rows, " x ", view.columns));
   }
@@ -138,6 +149,7 @@ void CpuBackend::Embed(const Weights& table, absl::Span<const int32_t> tokens, B
 
 float* CpuBackend::Overwrite(Buffer& buffer) {
   if (&buffer == quantized_of_) quantized_of_ = nullptr;
+  if (&buffer == gated_of_) gated_of_ = nullptr;
   return Data(buffer);
 }
 
@@ -158,7 +170,7 @@ void CpuBackend::RmsNorm(const Weights& weight, float epsilon, const Buffer& x, 
   pool_.Run(rows, kRowChunk, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       ops_.rms_norm(from + r * size, factors.data(), epsilon, size, to + r * size);
-      if (quantize) ops_.quantize(to + r * size, r, quantized_);
+      if (quantize) ops_.quantize(to + r * size, r, 0, size / kActivationBlock, quantized_);
     }
   });
 }
@@ -174,7 +186,7 @@ void CpuBackend::AddRmsNorm(const Weights& weight, float epsilon, const Buffer& 
     for (int64_t r = begin; r < end; ++r) {
       ops_.add(Data(delta) + r * size, size, sum + r * size);
       ops_.rms_norm(sum + r * size, factors.data(), epsilon, size, to + r * size);
-      if (quantize) ops_.quantize(to + r * size, r, quantized_);
+      if (quantize) ops_.quantize(to + r * size, r, 0, size / kActivationBlock, quantized_);
     }
   });
 }
@@ -192,23 +204,34 @@ void CpuBackend::MatMul(absl::Span<const Product> products, const Buffer& x, int
   for (const Product& product : products) Overwrite(*product.output);
 }
 
-void CpuBackend::MultiplyPacked(absl::Span<const Product> products, const Buffer& x, int32_t rows) {
-  const int64_t columns = products[0].weights->columns();
+QuantizedRows& CpuBackend::Quantized(const Buffer& x, int32_t rows, int64_t columns) {
+  if (gated_of_ == &x && gated_rows_ == rows && gated_.columns() == columns) return gated_;
   const bool done = quantized_of_ == &x && quantized_rows_ == rows && quantized_.columns() == columns;
   quantized_of_ = nullptr;
   if (!done) {
     quantized_.Resize(rows, columns);
     pool_.Run(rows, kRowChunk, [&](int64_t begin, int64_t end, int) {
-      for (int64_t r = begin; r < end; ++r) ops_.quantize(Data(x) + r * columns, r, quantized_);
+      for (int64_t r = begin; r < end; ++r) {
+        ops_.quantize(Data(x) + r * columns, r, 0, columns / kActivationBlock, quantized_);
+      }
     });
   }
-  if (rows >= kRowsOfAThread * pool_.threads()) {
+  return quantized_;
+}
+
+void CpuBackend::MultiplyPacked(absl::Span<const Product> products, const Buffer& x, int32_t rows) {
+  const QuantizedRows& quantized = Quantized(x, rows, products[0].weights->columns());
+  const auto multiply = [&](const Product& product, Range groups, Range of_rows) {
+    const PackedMatrix& matrix = *CpuWeights::From(*product.weights).packed();
+    MultiplyPackedGroups(matrix, quantized, groups, of_rows,
+                         Data(*product.output) + of_rows.begin * matrix.rows() + groups.begin * kPackedRows,
+                         matrix.rows());
+  };
+  if (const int64_t chunk = RowsAtOnce(rows, pool_.threads()); chunk > 0) {
     // Each thread has rows of its own, which stay in its cache from operation to operation.
-    const int64_t chunk = std::min<int64_t>(kRowTile, (rows + pool_.threads() - 1) / pool_.threads());
     pool_.Run(rows, chunk, [&](int64_t begin, int64_t end, int) {
       for (const Product& product : products) {
-        const int64_t groups = CpuWeights::From(*product.weights).packed()->group_count();
-        MultiplyPackedGroups(product, {0, groups}, {begin, end});
+        multiply(product, {0, CpuWeights::From(*product.weights).packed()->group_count()}, {begin, end});
       }
     });
     return;
@@ -225,35 +248,85 @@ void CpuBackend::MultiplyPacked(absl::Span<const Product> products, const Buffer
     for (size_t i = 0; i < products.size(); first = ends[i++]) {
       const int64_t from = std::max(begin, first);
       const int64_t to = std::min(end, ends[i]);
-      if (from < to) MultiplyPackedGroups(products[i], {from - first, to - first}, {0, rows});
+      if (from < to) multiply(products[i], {from - first, to - first}, {0, rows});
     }
   });
 }
 
-void CpuBackend::MultiplyPackedGroups(const Product& product, Range groups, Range rows) {
-  const PackedMatrix& matrix = *CpuWeights::From(*product.weights).packed();
+void CpuBackend::MultiplyPackedGroups(const PackedMatrix& matrix, const QuantizedRows& x, Range groups, Range rows,
+                                      float* output, int64_t stride) const {
   PackedTile tile = {};
   tile.form = matrix.form();
   tile.columns = matrix.columns();
-  tile.rows_per_tile = quantized_.rows_per_tile();
+  tile.rows_per_tile = x.rows_per_tile();
   float spill[kRowTile][kPackedRows];  // for a last group of fewer rows
-  for (int64_t group = groups.begin; group < groups.end; ++group) {
+  for (int64_t group = groups.begin; group < groups.end; ++group, output += kPackedRows) {
     tile.group = matrix.group(group);
-    const int64_t first_output = group * kPackedRows;
-    const int64_t width = std::min<int64_t>(kPackedRows, matrix.rows() - first_output);
+    const int64_t width = std::min<int64_t>(kPackedRows, matrix.rows() - group * kPackedRows);
     for (int64_t row = rows.begin; row < rows.end; row += tile.row_count) {
       const int64_t place = row % tile.rows_per_tile;
       tile.row_count = static_cast<int>(std::min<int64_t>(tile.rows_per_tile - place, rows.end - row));
-      tile.values = quantized_.values(row / tile.rows_per_tile) + place * kActivationBlock;
-      tile.blocks = quantized_.blocks(row / tile.rows_per_tile) + place;
+      tile.values = x.values(row / tile.rows_per_tile) + place * kActivationBlock;
+      tile.blocks = x.blocks(row / tile.rows_per_tile) + place;
       for (int i = 0; i < tile.row_count; ++i) {
-        tile.output[i] =
-            width == kPackedRows ? Data(*product.output) + (row + i) * matrix.rows() + first_output : spill[i];
+        tile.output[i] = width == kPackedRows ? output + (row - rows.begin + i) * stride : spill[i];
       }
       packed_product_(tile);
       if (width == kPackedRows) continue;
       for (int i = 0; i < tile.row_count; ++i) {
-        std::copy(spill[i], spill[i] + width, Data(*product.output) + (row + i) * matrix.rows() + first_output);
+        std::copy(spill[i], spill[i] + width, output + (row - rows.begin + i) * stride);
+      }
+    }
+  }
+}
+
+bool CpuBackend::KeepsGated(const Product& gate, const Product& up) const {
+  const int64_t size = gate.weights->rows();
+  return CpuWeights::From(*gate.weights).packed() != nullptr && CpuWeights::From(*up.weights).packed() != nullptr &&
+         size % kActivationBlock == 0 && packed_columns_.count(size) > 0 && float_columns_.count(size) == 0;
+}
+
+void CpuBackend::GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows) {
+  if (!KeepsGated(gate, up) || gated_of_ == &x) return Backend::GatedMatMul(gate, up, x, rows);
+  const PackedMatrix& gate_matrix = *CpuWeights::From(*gate.weights).packed();
+  const PackedMatrix& up_matrix = *CpuWeights::From(*up.weights).packed();
+  const QuantizedRows& quantized = Quantized(x, rows, gate_matrix.columns());
+  Overwrite(*gate.output);
+  Overwrite(*up.output);
+  gated_of_ = gate.output;
+  gated_rows_ = rows;
+  gated_.Resize(rows, gate_matrix.rows());
+  const int64_t pairs = gate_matrix.rows() / kActivationBlock;
+  if (const int64_t chunk = RowsAtOnce(rows, pool_.threads()); chunk > 0) {
+    pool_.Run(rows, chunk, [&](int64_t begin, int64_t end, int) {
+      MultiplyGated(gate_matrix, up_matrix, quantized, {0, pairs}, {begin, end});
+    });
+    return;
+  }
+  pool_.Run(pairs, GroupChunk(pairs, pool_.threads()), [&](int64_t begin, int64_t end, int) {
+    MultiplyGated(gate_matrix, up_matrix, quantized, {begin, end}, {0, rows});
+  });
+}
+
+void CpuBackend::MultiplyGated(const PackedMatrix& gate, const PackedMatrix& up, const QuantizedRows& x, Range pairs,
+                               Range rows) {
+  constexpr int64_t kWidth = kGatedGroups * kPackedRows;
+  constexpr int64_t kPairs = kWidth / kActivationBlock;
+  static_assert(kActivationBlock == 2 * kPackedRows);
+  alignas(64) float gates[kRowsOfAThread * kWidth];
+  alignas(64) float ups[kRowsOfAThread * kWidth];
+  for (int64_t pair = pairs.begin; pair < pairs.end; pair += kPairs) {
+    const int64_t count = std::min(kPairs, pairs.end - pair);
+    const Range groups = {2 * pair, 2 * (pair + count)};
+    const int32_t width = static_cast<int32_t>(count * kActivationBlock);
+    for (int64_t row = rows.begin; row < rows.end; row += kRowsOfAThread) {
+      const Range some = {row, std::min<int64_t>(row + kRowsOfAThread, rows.end)};
+      MultiplyPackedGroups(gate, x, groups, some, gates, kWidth);
+      MultiplyPackedGroups(up, x, groups, some, ups, kWidth);
+      for (int64_t r = some.begin; r < some.end; ++r) {
+        float* const gate_row = gates + (r - row) * kWidth;
+        ops_.swiglu(ups + (r - row) * kWidth, width, gate_row);
+        ops_.quantize(gate_row, r, pair, count, gated_);
       }
     }
   }
@@ -301,6 +374,9 @@ void CpuBackend::Store(const Place& place, int32_t layer, const float* key, cons
 
 void CpuBackend::BeginStep(absl::Span<const Segment> segments) {
   segments_ = segments;
+  // Buffers may have come and gone since the last step.
+  quantized_of_ = nullptr;
+  gated_of_ = nullptr;
   if (segments.empty()) return;
   const int32_t rows = segments.back().first_row + segments.back().row_count;
   places_.resize(rows);
@@ -357,7 +433,7 @@ void CpuBackend::SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& ga
   pool_.Run(rows, kRowChunk, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       ops_.swiglu(Data(up) + r * size, size, to + r * size);
-      if (quantize) ops_.quantize(to + r * size, r, quantized_);
+      if (quantize) ops_.quantize(to + r * size, r, 0, size / kActivationBlock, quantized_);
     }
   });
 }

@@ -68,6 +68,7 @@ class CpuBackend : public Backend {
   void RopeAndStore(int32_t layer, int32_t head_count, Buffer& q, Buffer& k, const Buffer& v) override;
   void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) override;
   void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) override;
+  void GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows) override;
   void AddBias(const Weights& bias, int32_t rows, Buffer& x) override;
   void Add(const Buffer& y, int64_t count, Buffer& x) override;
   void GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) override;
@@ -75,7 +76,8 @@ class CpuBackend : public Backend {
   absl::StatusOr<absl::Span<const float>> ToHost(const Buffer& floats, int64_t count) override;
 
   // The elements of a buffer of a CpuBackend: float32. Not to be written between an operation that wrote it and
-  // MatMul(), which may go by what the operation left.
+  // MatMul(), which may go by what the operation left. Of a GatedMatMul() of quantised weights they are undefined: its
+  // rows exist in 8 bits alone.
   static float* Data(Buffer& buffer);
   static const float* Data(const Buffer& buffer);
 
@@ -89,13 +91,26 @@ class CpuBackend : public Backend {
   // a buffer: the caller quantises them while they are in the cache, and the next MultiplyPacked() finds it done.
   bool BeginQuantized(const Buffer& of, int32_t rows, int64_t columns);
 
-  void MultiplyPacked(absl::Span<const Product> products, const Buffer& x, int32_t rows);
-
   struct Range {
     int64_t begin;
     int64_t end;
   };
-  void MultiplyPackedGroups(const Product& product, Range groups, Range rows);
+
+  // The rows of x in 8 bits: as an operation left them, or made now.
+  QuantizedRows& Quantized(const Buffer& x, int32_t rows, int64_t columns);
+
+  // Whether GatedMatMul() can leave its rows in 8 bits: whatever may read them reads those.
+  bool KeepsGated(const Product& gate, const Product& up) const;
+
+  void MultiplyPacked(absl::Span<const Product> products, const Buffer& x, int32_t rows);
+
+  // What `matrix` makes of x, for the outputs of `groups` and for `rows`, each of which comes `stride` floats after the
+  // one before it.
+  void MultiplyPackedGroups(const PackedMatrix& matrix, const QuantizedRows& x, Range groups, Range rows, float* output,
+                            int64_t stride) const;
+
+  // The same of gate and up, SwiGlu of the two, and that in 8 bits in gated_; groups in pairs, a block of activations.
+  void MultiplyGated(const PackedMatrix& gate, const PackedMatrix& up, const QuantizedRows& x, Range pairs, Range rows);
   void MultiplyFloat(const Product& product, const float* x, int32_t rows);
 
   // Where the cache keeps a row of the step.
@@ -124,7 +139,11 @@ class CpuBackend : public Backend {
   QuantizedRows quantized_;
   const Buffer* quantized_of_ = nullptr;  // whose rows they are; null: nobody's
   int32_t quantized_rows_ = 0;
-  std::set<int64_t> packed_columns_;  // of all packed weights
+  QuantizedRows gated_;               // what the last GatedMatMul() left
+  const Buffer* gated_of_ = nullptr;  // whose rows they are, as above
+  int32_t gated_rows_ = 0;
+  std::set<int64_t> packed_columns_;  // of all packed matrices
+  std::set<int64_t> float_columns_;   // of all others
   CpuAttention attention_;
   std::vector<std::vector<float>> scratch_;  // one for each thread
 };

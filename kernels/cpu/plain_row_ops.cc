@@ -104,6 +104,12 @@ void Convert(const float* x, int32_t size, KvType type, std::byte* output) {
 
 void MergeSpans(const float* results, int64_t stride, int32_t count, int32_t head_size, float* output) {
   const auto result = [&](int32_t i) { return reinterpret_cast<const SpanResult*>(results + i * stride); };
+  if (count == 1) {
+    // As below, where its factor is 1.
+    const float inverse = 1.0f / result(0)->weight_sum;
+    for (int32_t d = 0; d < head_size; ++d) output[d] = (0.0f + result(0)->values()[d]) * inverse;
+    return;
+  }
   float largest = -INFINITY;
   for (int32_t i = 0; i < count; ++i) largest = std::max(largest, result(i)->largest);
   float sum = 0.0f;
@@ -119,7 +125,7 @@ void MergeSpans(const float* results, int64_t stride, int32_t count, int32_t hea
 }
 
 const RowOps& PlainRowOps() {
-  static constexpr RowOps kOps = {RmsNorm, SwiGlu, Attention, QuantizeRow, Dot, Add, Rotate, Convert};
+  static constexpr RowOps kOps = {RmsNorm, SwiGlu, Attention, QuantizeBlocks, Dot, Add, Rotate, Convert};
   return kOps;
 }
 

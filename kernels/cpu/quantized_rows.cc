@@ -21,7 +21,11 @@ void QuantizedRows::Resize(int64_t rows, int64_t columns) {
 }
 
 void QuantizeRow(const float* x, int64_t row, QuantizedRows& rows) {
-  for (int64_t b = 0; b < rows.columns() / kActivationBlock; ++b, x += kActivationBlock) {
+  QuantizeBlocks(x, row, 0, rows.columns() / kActivationBlock, rows);
+}
+
+void QuantizeBlocks(const float* x, int64_t row, int64_t first, int64_t count, QuantizedRows& rows) {
+  for (int64_t b = first; b < first + count; ++b, x += kActivationBlock) {
     float largest = 0.0f;
     float check = 0.0f;  // becomes NaN if an element is infinite or NaN
     for (int i = 0; i < kActivationBlock; ++i) {

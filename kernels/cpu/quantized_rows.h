@@ -54,8 +54,11 @@ class QuantizedRows {
   std::vector<ActivationBlock> blocks_;
 };
 
-// Sets a row from x [columns]. Rounds to nearest, ties to even. Plain C++; RowOps has the same for vectors, with the
-// same results.
+// Sets `count` blocks of a row, from block `first` on, from x [32 * count]. Rounds to nearest, ties to even. Plain C++;
+// RowOps has the same for vectors, with the same results.
+void QuantizeBlocks(const float* x, int64_t row, int64_t first, int64_t count, QuantizedRows& rows);
+
+// Sets a row from x [columns].
 void QuantizeRow(const float* x, int64_t row, QuantizedRows& rows);
 
 }  // namespace fermata::kernels

@@ -30,7 +30,7 @@ struct PagedHead {
 inline constexpr int32_t kAttentionSpan = 256;
 
 // The most queries that are served together, so that keys and values are read once for all.
-inline constexpr int kQueryTile = 4;
+inline constexpr int kQueryTile = 12;
 
 // What a query comes to over one span: followed by head_size floats, the sum of values, each times its weight
 // exp(score - largest).
@@ -66,12 +66,12 @@ struct RowOps {
   // gate[i] = silu(gate[i]) * up[i].
   void (*swiglu)(const float* up, int32_t size, float* gate);
 
-  // The results of a tile, scores scaled by `scale`. `scores` is scratch, kAttentionScratch floats. With one span a
-  // query's attention is values / weight_sum; MergeSpans() has the general case.
+  // The results of a tile, scores scaled by `scale`. `scores` is scratch, AttentionScratch(head size) floats. With one
+  // span a query's attention is values / weight_sum; MergeSpans() has the general case.
   void (*attention)(const AttentionTile& tile, const PagedHead& head, float scale, float* scores);
 
-  // As QuantizeRow(), and with the same results.
-  void (*quantize)(const float* x, int64_t row, QuantizedRows& rows);
+  // As QuantizeBlocks(), and with the same results.
+  void (*quantize)(const float* x, int64_t row, int64_t first, int64_t count, QuantizedRows& rows);
 
   // The sum of a[i] * b[i].
   float (*dot)(const float* a, const float* b, int64_t size);
@@ -86,8 +86,12 @@ struct RowOps {
   void (*convert)(const float* x, int32_t size, KvType type, std::byte* output);
 };
 
-// Scores of a tile; a vector may write beyond the last.
-inline constexpr int32_t kAttentionScratch = kQueryTile * (kAttentionSpan + 64);
+// Scores of one query of a tile; a vector may write beyond the last. A cache line more than a power of two, so that
+// those of all queries for one position do not compete for the same places of the cache.
+inline constexpr int32_t kScoreStride = kAttentionSpan + 64 + 16;
+
+// Scores of a tile and its queries.
+constexpr int64_t AttentionScratch(int32_t head_size) { return int64_t{kQueryTile} * (kScoreStride + head_size); }
 
 // output [head_size] = what `count` spans of one query come to together, in their order. Result i is `stride` floats
 // after the one before it. Algorithm: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018.

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <cstring>
 #include <mutex>
 
 #include "kernels/cpu/half.h"
@@ -26,6 +26,11 @@ namespace fermata::kernels {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
+
+// Loops over sums that are to stay in registers.
+#ifndef FERMATA_UNROLL
+#define FERMATA_UNROLL _Pragma("GCC unroll 12")
+#endif
 
 // At most 8 lanes and two chains, whatever the machine has: so a row's bits are the same on AVX2 and AVX-512.
 using Tag = hn::CappedTag<float, 8>;
@@ -59,21 +64,29 @@ void RmsNorm(const float* x, const float* weight, float epsilon, int32_t size, f
   for (; i < size; ++i) output[i] = x[i] * scale * weight[i];
 }
 
-void SwiGlu(const float* up, int32_t size, float* gate) {
-  const Tag d;
-  const int32_t lanes = static_cast<int32_t>(hn::Lanes(d));
-  const auto one = hn::Set(d, 1.0f);
-  int32_t i = 0;
-  for (; i + lanes <= size; i += lanes) {
-    const auto g = hn::LoadU(d, gate + i);
-    const auto silu = hn::Div(g, hn::Add(one, hn::CallExp(d, hn::Neg(g))));
-    hn::StoreU(hn::Mul(silu, hn::LoadU(d, up + i)), d, gate + i);
-  }
-  for (; i < size; ++i) gate[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
-}
-
 // Where a sum is one chain for each element, the width of a vector changes no bit.
 using Wide = hn::ScalableTag<float>;
+
+// silu(gate[i]) * up[i] for as many as vectors of D hold; returns how many are done.
+template <typename D>
+HWY_INLINE int32_t SwiGluPart(D d, const float* up, int32_t begin, int32_t size, float* gate) {
+  const int32_t lanes = static_cast<int32_t>(hn::Lanes(d));
+  const auto one = hn::Set(d, 1.0f);
+  int32_t i = begin;
+  for (; i + lanes <= size; i += lanes) {
+    const auto g = hn::LoadU(d, gate + i);
+    const auto silu = hn::Div(g, hn::Add(one, hn::Exp(d, hn::Neg(g))));
+    hn::StoreU(hn::Mul(silu, hn::LoadU(d, up + i)), d, gate + i);
+  }
+  return i;
+}
+
+void SwiGlu(const float* up, int32_t size, float* gate) {
+  // What is left is done by the narrow ones on every machine, and then one by one.
+  int32_t i = SwiGluPart(Wide(), up, 0, size, gate);
+  i = SwiGluPart(Tag(), up, i, size, gate);
+  for (; i < size; ++i) gate[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+}
 
 void Add(const float* y, int64_t size, float* x) {
   const Wide d;
@@ -150,28 +163,25 @@ HWY_INLINE float OneKv(const hwy::bfloat16_t* element) {
 }
 
 // scores[p] = exp(scores[p] - largest) for the largest of them; `result` gets that and the sum. Sixteen sums whatever a
-// vector holds.
+// vector holds. Writes over up to 15 scores beyond the last.
 HWY_INLINE void Exponentiate(int32_t count, float* scores, SpanResult& result) {
   constexpr int32_t kSums = 16;
   const hn::CappedTag<float, kSums> d;
   const int32_t lanes = static_cast<int32_t>(hn::Lanes(d));
+  const int32_t whole = (count + kSums - 1) / kSums * kSums;
+  // What weighs nothing.
+  for (int32_t p = count; p < whole; ++p) scores[p] = -INFINITY;
   auto most = hn::Set(d, -INFINITY);
-  int32_t p = 0;
-  for (; p + lanes <= count; p += lanes) most = hn::Max(most, hn::LoadU(d, scores + p));
-  float largest = hn::GetLane(hn::MaxOfLanes(d, most));
-  for (; p < count; ++p) largest = std::max(largest, scores[p]);
+  for (int32_t p = 0; p < whole; p += lanes) most = hn::Max(most, hn::LoadU(d, scores + p));
+  const float largest = hn::GetLane(hn::MaxOfLanes(d, most));
   HWY_ALIGN float sums[kSums] = {};
   const auto maximum = hn::Set(d, largest);
-  for (p = 0; p + kSums <= count; p += kSums) {
+  for (int32_t p = 0; p < whole; p += kSums) {
     for (int32_t i = 0; i < kSums; i += lanes) {
-      const auto weight = hn::CallExp(d, hn::Sub(hn::LoadU(d, scores + p + i), maximum));
+      const auto weight = hn::Exp(d, hn::Sub(hn::LoadU(d, scores + p + i), maximum));
       hn::StoreU(weight, d, scores + p + i);
       hn::Store(hn::Add(hn::Load(d, sums + i), weight), d, sums + i);
     }
-  }
-  for (int32_t i = 0; p < count; ++p, ++i) {
-    scores[p] = std::exp(scores[p] - largest);
-    sums[i] += scores[p];
   }
   for (int32_t half = kSums / 2; half > 0; half /= 2) {
     for (int32_t i = 0; i < half; ++i) sums[i] += sums[i + half];
@@ -180,97 +190,80 @@ HWY_INLINE void Exponentiate(int32_t count, float* scores, SpanResult& result) {
   result.weight_sum = sums[0];
 }
 
-// scores[q][p] for the slots [first, first + count) of a block; may write beyond the last. Two chains for each score:
-// even elements and odd ones.
+// Whether there are 32 registers, and not 16.
+constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3;
+
+// So many queries at once as leave registers for their sums.
+constexpr int kMostAtOnce = kManyRegisters ? kQueryTile : 4;
+
+// The queries of a tile. Many are put side by side, so that one pointer is enough for all.
+template <int kQueries>
+struct QueryRows {
+  static constexpr bool kSideBySide = kQueries > 4;
+
+  QueryRows(const AttentionTile& tile, int32_t head_size, float* scratch) {
+    if constexpr (kSideBySide) {
+      for (int q = 0; q < kQueries; ++q) {
+        for (int32_t i = 0; i < head_size; ++i) scratch[i * kQueries + q] = tile.queries[q][i];
+      }
+      rows[0] = scratch;
+    } else {
+      FERMATA_UNROLL
+      for (int q = 0; q < kQueries; ++q) rows[q] = tile.queries[q];
+    }
+  }
+
+  HWY_INLINE float At(int q, int32_t i) const {
+    if constexpr (kSideBySide) return rows[0][i * kQueries + q];
+    return rows[q][i];
+  }
+
+  const float* rows[kSideBySide ? 1 : kQueries];
+};
+
+// Scores of the slots [first, first + count) of a block, query q's from scores + q * kScoreStride on; may write beyond
+// the last. Two chains for each score: even elements and odd ones.
 template <int kQueries, typename T>
-HWY_INLINE void ScoreSlots(const AttentionTile& tile, const T* keys, int32_t block_tokens, int32_t head_size,
-                           int32_t first, int32_t count, float scale, float* const* scores) {
+HWY_INLINE void ScoreSlots(const QueryRows<kQueries>& queries, const T* keys, int32_t block_tokens, int32_t head_size,
+                           int32_t first, int32_t count, float scale, float* scores) {
   const Wide d;
   const int32_t lanes = static_cast<int32_t>(hn::Lanes(d));
-  const float* queries[kQueries];
-  for (int q = 0; q < kQueries; ++q) queries[q] = tile.queries[q];
   int32_t slot = first;
   for (; slot < first + count && slot + lanes <= block_tokens; slot += lanes) {
     hn::Vec<Wide> even[kQueries];
     hn::Vec<Wide> odd[kQueries];
+    FERMATA_UNROLL
     for (int q = 0; q < kQueries; ++q) even[q] = odd[q] = hn::Zero(d);
     const T* key = keys + slot;
     int32_t i = 0;
     for (; i + 2 <= head_size; i += 2, key += 2 * int64_t{block_tokens}) {
       const auto k0 = LoadKv(key);
       const auto k1 = LoadKv(key + block_tokens);
+      FERMATA_UNROLL
       for (int q = 0; q < kQueries; ++q) {
-        even[q] = hn::MulAdd(hn::Set(d, queries[q][i]), k0, even[q]);
-        odd[q] = hn::MulAdd(hn::Set(d, queries[q][i + 1]), k1, odd[q]);
+        even[q] = hn::MulAdd(hn::Set(d, queries.At(q, i)), k0, even[q]);
+        odd[q] = hn::MulAdd(hn::Set(d, queries.At(q, i + 1)), k1, odd[q]);
       }
     }
     if (i < head_size) {
       const auto k0 = LoadKv(key);
-      for (int q = 0; q < kQueries; ++q) even[q] = hn::MulAdd(hn::Set(d, queries[q][i]), k0, even[q]);
+      FERMATA_UNROLL
+      for (int q = 0; q < kQueries; ++q) even[q] = hn::MulAdd(hn::Set(d, queries.At(q, i)), k0, even[q]);
     }
+    FERMATA_UNROLL
     for (int q = 0; q < kQueries; ++q) {
-      hn::StoreU(hn::Mul(hn::Add(even[q], odd[q]), hn::Set(d, scale)), d, scores[q] + slot - first);
+      hn::StoreU(hn::Mul(hn::Add(even[q], odd[q]), hn::Set(d, scale)), d, scores + q * kScoreStride + slot - first);
     }
   }
   for (; slot < first + count; ++slot) {
     for (int q = 0; q < kQueries; ++q) {
       float sums[2] = {};
       for (int32_t i = 0; i < head_size; ++i) {
-        sums[i % 2] = std::fma(queries[q][i], OneKv(keys + int64_t{i} * block_tokens + slot), sums[i % 2]);
+        const float key = OneKv(keys + int64_t{i} * block_tokens + slot);
+        sums[i % 2] = std::fma(queries.At(q, i), key, sums[i % 2]);
       }
-      scores[q][slot - first] = (sums[0] + sums[1]) * scale;
+      scores[q * kScoreStride + slot - first] = (sums[0] + sums[1]) * scale;
     }
-  }
-}
-
-// output[q][i] += weights[q][0] * values[0][i] + ..., position after position.
-template <int kQueries, typename T>
-HWY_INLINE void AddValues(const float* const* weights, const T* values, int32_t count, int32_t head_size,
-                          float* const* outputs) {
-  const Wide d;
-  const int32_t lanes = static_cast<int32_t>(hn::Lanes(d));
-  int32_t i = 0;
-  // Two vectors at a time, so that chains are enough for every unit.
-  for (; i + 2 * lanes <= head_size; i += 2 * lanes) {
-    hn::Vec<Wide> low[kQueries];
-    hn::Vec<Wide> high[kQueries];
-    for (int q = 0; q < kQueries; ++q) {
-      low[q] = hn::LoadU(d, outputs[q] + i);
-      high[q] = hn::LoadU(d, outputs[q] + i + lanes);
-    }
-    const T* value = values + i;
-    for (int32_t p = 0; p < count; ++p, value += head_size) {
-      const auto v0 = LoadKv(value);
-      const auto v1 = LoadKv(value + lanes);
-      for (int q = 0; q < kQueries; ++q) {
-        const auto weight = hn::Set(d, weights[q][p]);
-        low[q] = hn::MulAdd(weight, v0, low[q]);
-        high[q] = hn::MulAdd(weight, v1, high[q]);
-      }
-    }
-    for (int q = 0; q < kQueries; ++q) {
-      hn::StoreU(low[q], d, outputs[q] + i);
-      hn::StoreU(high[q], d, outputs[q] + i + lanes);
-    }
-  }
-  for (; i < head_size; ++i) {
-    for (int q = 0; q < kQueries; ++q) {
-      for (int32_t p = 0; p < count; ++p) {
-        outputs[q][i] = std::fma(weights[q][p], OneKv(values + int64_t{p} * head_size + i), outputs[q][i]);
-      }
-    }
-  }
-}
-
-// Calls body(offset of the block, first slot, count, position after begin) for the pieces of [begin, end) that lie in
-// one block each.
-template <typename Body>
-HWY_INLINE void ForBlocks(const PagedHead& head, int32_t begin, int32_t end, Body body) {
-  for (int32_t p = begin; p < end;) {
-    const int32_t slot = p % head.block_tokens;
-    const int32_t count = std::min(head.block_tokens - slot, end - p);
-    body(head.blocks[p / head.block_tokens] * head.block_stride, slot, count, p - begin);
-    p += count;
   }
 }
 
@@ -283,61 +276,144 @@ HWY_INLINE void Foresee(const PagedHead& head, const std::byte* base, int32_t p,
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at);
 }
 
+constexpr int32_t kBlocksAhead = 2;
+
+// Positions [begin, end) of a context, and where their scores are: as ScoreSlots() wrote them, of `begin` first.
+struct Positions {
+  int32_t begin;
+  int32_t end;
+  const float* weights;
+};
+
+// outputs[q][i] += weight of q * value[i], position after position, for as many i from `column` on as kVectors at a
+// time make; returns the next i.
+template <int kQueries, int kVectors, typename T>
+HWY_INLINE int32_t AddColumns(const PagedHead& head, const Positions& positions, int32_t column,
+                              float* const* outputs) {
+  const Wide d;
+  const int32_t lanes = static_cast<int32_t>(hn::Lanes(d));
+  for (; column + kVectors * lanes <= head.head_size; column += kVectors * lanes) {
+    hn::Vec<Wide> sums[kQueries * kVectors];
+    FERMATA_UNROLL
+    for (int q = 0; q < kQueries; ++q) {
+      FERMATA_UNROLL
+      for (int v = 0; v < kVectors; ++v) sums[q * kVectors + v] = hn::LoadU(d, outputs[q] + column + v * lanes);
+    }
+    const float* weights = positions.weights;
+    for (int32_t p = positions.begin; p < positions.end;) {
+      if (column == 0) Foresee(head, head.values, p + kBlocksAhead * head.block_tokens, positions.end);
+      const int32_t slot = p % head.block_tokens;
+      const int32_t count = std::min(head.block_tokens - slot, positions.end - p);
+      const std::byte* const block = head.values + head.blocks[p / head.block_tokens] * head.block_stride;
+      const T* value = reinterpret_cast<const T*>(block) + int64_t{slot} * head.head_size + column;
+      for (int32_t i = 0; i < count; ++i, value += head.head_size, ++weights) {
+        hn::Vec<Wide> values[kVectors];
+        FERMATA_UNROLL
+        for (int v = 0; v < kVectors; ++v) values[v] = LoadKv(value + v * lanes);
+        FERMATA_UNROLL
+        for (int q = 0; q < kQueries; ++q) {
+          const auto weight = hn::Set(d, weights[q * kScoreStride]);
+          FERMATA_UNROLL
+          for (int v = 0; v < kVectors; ++v) {
+            sums[q * kVectors + v] = hn::MulAdd(weight, values[v], sums[q * kVectors + v]);
+          }
+        }
+      }
+      p += count;
+    }
+    FERMATA_UNROLL
+    for (int q = 0; q < kQueries; ++q) {
+      FERMATA_UNROLL
+      for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[q * kVectors + v], d, outputs[q] + column + v * lanes);
+    }
+  }
+  return column;
+}
+
 template <int kQueries, typename T>
-void AttentionTileOf(const AttentionTile& tile, const PagedHead& head, float scale, float* scratch) {
-  constexpr int32_t kAhead = 2;  // blocks
-  const int32_t ahead = kAhead * head.block_tokens;
-  float* scores[kQueries];
+HWY_INLINE void AddValues(const PagedHead& head, const Positions& positions, float* const* outputs) {
+  int32_t column = 0;
+  if constexpr (kManyRegisters && kQueries <= 4) column = AddColumns<kQueries, 4, T>(head, positions, 0, outputs);
+  column = AddColumns<kQueries, 2, T>(head, positions, column, outputs);
+  for (; column < head.head_size; ++column) {
+    for (int32_t p = positions.begin; p < positions.end; ++p) {
+      const std::byte* const block = head.values + head.blocks[p / head.block_tokens] * head.block_stride;
+      const int64_t place = int64_t{p % head.block_tokens} * head.head_size + column;
+      const float value = OneKv(reinterpret_cast<const T*>(block) + place);
+      for (int q = 0; q < kQueries; ++q) {
+        const float weight = positions.weights[q * kScoreStride + p - positions.begin];
+        outputs[q][column] = std::fma(weight, value, outputs[q][column]);
+      }
+    }
+  }
+}
+
+template <int kQueries, typename T>
+void AttentionTileOf(const AttentionTile& tile, const PagedHead& head, float scale, float* scores) {
+  const int32_t ahead = kBlocksAhead * head.block_tokens;
   float* outputs[kQueries];
+  const QueryRows<kQueries> queries(tile, head.head_size, scores + kQueryTile * kScoreStride);
   for (int q = 0; q < kQueries; ++q) {
-    scores[q] = scratch + q * (kAttentionScratch / kQueryTile);
     outputs[q] = tile.results[q]->values();
     std::fill_n(outputs[q], head.head_size, 0.0f);
   }
   const int32_t most = *std::max_element(tile.ends, tile.ends + kQueries);
-  ForBlocks(head, tile.begin, most, [&](int64_t block, int32_t slot, int32_t count, int32_t at) {
-    Foresee(head, head.keys, tile.begin + at + ahead, most);
-    float* places[kQueries];
-    for (int q = 0; q < kQueries; ++q) places[q] = scores[q] + at;
-    ScoreSlots<kQueries>(tile, reinterpret_cast<const T*>(head.keys + block), head.block_tokens, head.head_size, slot,
-                         count, scale, places);
-  });
-  for (int32_t block = 0; block < kAhead; ++block) {
+  for (int32_t p = tile.begin; p < most;) {
+    Foresee(head, head.keys, p + ahead, most);
+    const int32_t slot = p % head.block_tokens;
+    const int32_t count = std::min(head.block_tokens - slot, most - p);
+    const std::byte* const block = head.keys + head.blocks[p / head.block_tokens] * head.block_stride;
+    ScoreSlots<kQueries>(queries, reinterpret_cast<const T*>(block), head.block_tokens, head.head_size, slot, count,
+                         scale, scores + p - tile.begin);
+    p += count;
+  }
+  for (int32_t block = 0; block < kBlocksAhead; ++block) {
     Foresee(head, head.values, tile.begin + block * head.block_tokens, most);
   }
-  for (int q = 0; q < kQueries; ++q) Exponentiate(tile.ends[q] - tile.begin, scores[q], *tile.results[q]);
-  const auto values = [&](int64_t block, int32_t slot) {
-    return reinterpret_cast<const T*>(head.values + block) + int64_t{slot} * head.head_size;
-  };
+  for (int q = 0; q < kQueries; ++q) {
+    Exponentiate(tile.ends[q] - tile.begin, scores + q * kScoreStride, *tile.results[q]);
+  }
   // What all of them see, and then, for each alone, what the others do not.
   const int32_t least = *std::min_element(tile.ends, tile.ends + kQueries);
-  ForBlocks(head, tile.begin, least, [&](int64_t block, int32_t slot, int32_t count, int32_t at) {
-    Foresee(head, head.values, tile.begin + at + ahead, most);
-    const float* weights[kQueries];
-    for (int q = 0; q < kQueries; ++q) weights[q] = scores[q] + at;
-    AddValues<kQueries>(weights, values(block, slot), count, head.head_size, outputs);
-  });
+  AddValues<kQueries, T>(head, {tile.begin, least, scores}, outputs);
   for (int q = 0; q < kQueries; ++q) {
-    const int32_t from = least - tile.begin;
-    ForBlocks(head, least, tile.ends[q], [&](int64_t block, int32_t slot, int32_t count, int32_t at) {
-      const float* weights = scores[q] + from + at;
-      AddValues<1>(&weights, values(block, slot), count, head.head_size, &outputs[q]);
-    });
+    if (tile.ends[q] == least) continue;
+    const float* const weights = scores + q * kScoreStride + least - tile.begin;
+    AddValues<1, T>(head, {least, tile.ends[q], weights}, &outputs[q]);
   }
 }
 
+// The largest count not above `count` that has code of its own: few, for each is compiled for many machines.
+HWY_INLINE int QueriesAtOnce(int count) { return count >= kMostAtOnce ? kMostAtOnce : std::min(count, 4); }
+
 template <typename T>
 void AttentionOf(const AttentionTile& tile, const PagedHead& head, float scale, float* scratch) {
-  switch (tile.query_count) {
-    case 1:
-      return AttentionTileOf<1, T>(tile, head, scale, scratch);
-    case 2:
-      return AttentionTileOf<2, T>(tile, head, scale, scratch);
-    case 3:
-      return AttentionTileOf<3, T>(tile, head, scale, scratch);
-    default:
-      static_assert(kQueryTile == 4);
-      return AttentionTileOf<4, T>(tile, head, scale, scratch);
+  AttentionTile part = {};
+  part.begin = tile.begin;
+  for (int q = 0; q < tile.query_count; q += part.query_count) {
+    part.query_count = QueriesAtOnce(tile.query_count - q);
+    for (int i = 0; i < part.query_count; ++i) {
+      part.queries[i] = tile.queries[q + i];
+      part.ends[i] = tile.ends[q + i];
+      part.results[i] = tile.results[q + i];
+    }
+    switch (part.query_count) {
+      case 1:
+        AttentionTileOf<1, T>(part, head, scale, scratch);
+        break;
+      case 2:
+        AttentionTileOf<2, T>(part, head, scale, scratch);
+        break;
+      case 3:
+        AttentionTileOf<3, T>(part, head, scale, scratch);
+        break;
+      case 4:
+        AttentionTileOf<4, T>(part, head, scale, scratch);
+        break;
+      default:
+        static_assert(kQueryTile == 12);
+        if constexpr (kMostAtOnce >= 12) AttentionTileOf<12, T>(part, head, scale, scratch);
+    }
   }
 }
 
@@ -352,38 +428,104 @@ void Attention(const AttentionTile& tile, const PagedHead& head, float scale, fl
   }
 }
 
-void Quantize(const float* x, int64_t row, QuantizedRows& rows) {
-  // The largest of all and sums of whole numbers are the same in any order.
-  const hn::CappedTag<float, 16> d;
-  const hn::Rebind<int32_t, decltype(d)> di;
-  const hn::Rebind<int8_t, decltype(d)> d8;
-  const int lanes = static_cast<int>(hn::Lanes(d));
-  for (int64_t b = 0; b < rows.columns() / kActivationBlock; ++b, x += kActivationBlock) {
-    auto largest = hn::Zero(d);
-    auto check = hn::Zero(d);
-    for (int i = 0; i < kActivationBlock; i += lanes) {
-      const auto value = hn::LoadU(d, x + i);
-      largest = hn::Max(largest, hn::Abs(value));
-      check = hn::MulAdd(value, hn::Zero(d), check);
+// The largest of every fourth lane, into 4 places; in fewer, if there are fewer lanes.
+template <typename D>
+HWY_INLINE void StoreMaxima(D d, hn::Vec<D> v, int32_t* maxima) {
+#if HWY_TARGET == HWY_SCALAR
+  hn::StoreU(v, d, maxima);
+#else
+  if constexpr (hn::MaxLanes(d) > 4) {
+    const hn::Half<D> half;
+    StoreMaxima(half, hn::Max(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), maxima);
+  } else {
+    hn::StoreU(v, d, maxima);
+  }
+#endif
+}
+
+// Up to kBlocks blocks at a time: first the largest of each, then what follows from it for all, then the values.
+struct QuantizePiece {
+  static constexpr int kBlocks = 64;
+  static constexpr int32_t kInfinity = 0x7F800000;
+
+  float scales[kBlocks];
+  float inverses[kBlocks];
+
+  // False if an element is no finite number.
+  bool Measure(const float* x, int64_t count) {
+    const hn::CappedTag<float, 16> d;
+    const hn::Rebind<int32_t, decltype(d)> di;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    int32_t maxima[kBlocks * 4] = {};
+    for (int64_t b = 0; b < count; ++b, x += kActivationBlock) {
+      // Magnitudes have the order of their bits, and whatever is no finite number is above all that are.
+      auto largest = hn::Zero(di);
+      for (int i = 0; i < kActivationBlock; i += lanes) {
+        largest = hn::Max(largest, hn::BitCast(di, hn::Abs(hn::LoadU(d, x + i))));
+      }
+      StoreMaxima(di, largest, maxima + b * 4);
     }
-    const float most = hn::GetLane(hn::MaxOfLanes(d, largest));
-    // A sum of products with zero: NaN if an element is infinite or NaN.
-    const bool finite = hn::AllTrue(d, hn::Eq(check, hn::Zero(d)));
-    ActivationBlock& block = rows.row_block(row, b);
-    int8_t* values = rows.row_values(row, b);
-    block = {.scale = finite ? most / 127.0f : std::numeric_limits<float>::quiet_NaN()};
-    const auto inverse = hn::Set(d, finite && most > 0.0f ? 127.0f / most : 0.0f);
-    for (int half = 0; half < 2; ++half) {
-      auto sum = hn::Zero(di);
-      for (int i = half * 16; i < half * 16 + 16; i += lanes) {
-        const auto scaled = finite ? hn::Mul(hn::LoadU(d, x + i), inverse) : hn::Zero(d);
-        const auto whole = hn::NearestInt(scaled);
-        sum = hn::Add(sum, whole);
+    int32_t most = 0;
+    for (int64_t b = 0; b < count; ++b) {
+      const int32_t* of_block = maxima + b * 4;
+      const int32_t bits = std::max(std::max(of_block[0], of_block[1]), std::max(of_block[2], of_block[3]));
+      most = std::max(most, bits);
+      std::memcpy(&scales[b], &bits, sizeof(float));
+    }
+    for (int64_t b = 0; b < count; ++b) {
+      const float largest = scales[b];
+      scales[b] = largest / 127.0f;
+      inverses[b] = largest > 0.0f ? 127.0f / largest : 0.0f;
+    }
+    return most < kInfinity;
+  }
+
+  void Round(const float* x, int64_t row, int64_t first, int64_t count, QuantizedRows& rows) const {
+    const hn::CappedTag<float, 16> d;
+    const hn::Rebind<int8_t, decltype(d)> d8;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    for (int64_t b = 0; b < count; ++b, x += kActivationBlock) {
+      int8_t* const values = rows.row_values(row, first + b);
+      const auto inverse = hn::Set(d, inverses[b]);
+      for (int i = 0; i < kActivationBlock; i += lanes) {
+        const auto whole = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse));
         hn::StoreU(hn::DemoteTo(d8, whole), d8, values + i);
       }
-      block.sums[half] = hn::GetLane(hn::SumOfLanes(di, sum));
+      ActivationBlock& block = rows.row_block(row, first + b);
+      block.scale = scales[b];
+      SumHalves(values, block.sums);
+      block.scaled_sum = block.scale * static_cast<float>(block.sums[0] + block.sums[1]);
     }
-    block.scaled_sum = block.scale * static_cast<float>(block.sums[0] + block.sums[1]);
+  }
+
+  static HWY_INLINE void SumHalves(const int8_t* values, int32_t* sums) {
+#if HWY_TARGET == HWY_SCALAR
+    sums[0] = sums[1] = 0;
+    for (int i = 0; i < kActivationBlock; ++i) sums[i / 16] += values[i];
+#else
+    // Sums of eight, of values made positive by 128.
+    const hn::Full128<uint8_t> d;
+    for (int half = 0; half < 2; ++half) {
+      const auto bytes = hn::LoadU(d, reinterpret_cast<const uint8_t*>(values) + half * 16);
+      const auto eights = hn::SumsOf8(hn::Xor(bytes, hn::Set(d, 0x80)));
+      const hn::Full128<uint64_t> d64;
+      const uint64_t sum = hn::GetLane(eights) + hn::GetLane(hn::UpperHalf(hn::Half<decltype(d64)>(), eights));
+      sums[half] = static_cast<int32_t>(sum) - 16 * 128;
+    }
+#endif
+  }
+};
+
+void Quantize(const float* x, int64_t row, int64_t first, int64_t count, QuantizedRows& rows) {
+  QuantizePiece piece;
+  for (; count > 0; first += QuantizePiece::kBlocks, count -= QuantizePiece::kBlocks) {
+    const int64_t blocks = std::min<int64_t>(count, QuantizePiece::kBlocks);
+    if (piece.Measure(x, blocks)) {
+      piece.Round(x, row, first, blocks, rows);
+    } else {
+      QuantizeBlocks(x, row, first, blocks, rows);
+    }
+    x += blocks * kActivationBlock;
   }
 }
 

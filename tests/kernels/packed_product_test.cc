@@ -218,7 +218,7 @@ TEST_P(PackedProductTest, ARowAloneIsAsInCompany) {
 class QuantizeTest : public testing::TestWithParam<const RowOps* (*)()> {
  protected:
   void Quantize(const std::vector<float>& x, int64_t row, QuantizedRows& rows) {
-    (*GetParam())()->quantize(x.data(), row, rows);
+    (*GetParam())()->quantize(x.data(), row, 0, rows.columns() / kActivationBlock, rows);
   }
 };
 

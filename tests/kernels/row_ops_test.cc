@@ -157,7 +157,7 @@ TEST_P(AttentionTest, OverPagesInAnyOrder) {
         const std::vector<float> queries = Random(int64_t{count} * head_size, 4);
         const size_t stride = 2 + head_size;
         std::vector<float> results(count * stride, std::numeric_limits<float>::quiet_NaN());
-        std::vector<float> scores(kAttentionScratch, std::numeric_limits<float>::quiet_NaN());
+        std::vector<float> scores(AttentionScratch(head_size), std::numeric_limits<float>::quiet_NaN());
         for (const int begin : {0, kAttentionSpan}) {
           const int most = std::min(300 - begin, kAttentionSpan);
           AttentionTile tile = {.query_count = count, .begin = begin};
@@ -186,12 +186,12 @@ TEST_P(AttentionTest, OverPagesInAnyOrder) {
 TEST_P(AttentionTest, AQueryAloneIsAsInCompany) {
   const Context context(64, 16, /*positions=*/200, type());
   const std::vector<float> queries = Random(kQueryTile * 64, 4);
-  std::vector<float> scores(kAttentionScratch);
+  std::vector<float> scores(AttentionScratch(64));
   std::vector<float> together(kQueryTile * 66);
   AttentionTile tile = {.query_count = kQueryTile, .begin = 0};
   for (int q = 0; q < kQueryTile; ++q) {
     tile.queries[q] = queries.data() + q * 64;
-    tile.ends[q] = 160 + q * 11;
+    tile.ends[q] = 76 + q * 11;
     tile.results[q] = reinterpret_cast<SpanResult*>(together.data() + q * 66);
   }
   ops().attention(tile, context.head(), 0.125f, scores.data());
@@ -210,7 +210,7 @@ TEST(MergeSpansTest, IsAttentionOverAllOfThem) {
   const Context context(16, 8, /*positions=*/700);
   const std::vector<float> query = Random(16, 9);
   std::vector<float> results(3 * 18);
-  std::vector<float> scores(kAttentionScratch);
+  std::vector<float> scores(AttentionScratch(64));
   for (int span = 0; span < 3; ++span) {
     AttentionTile tile = {.query_count = 1, .begin = span * kAttentionSpan};
     tile.queries[0] = query.data();
@@ -298,7 +298,7 @@ TEST(VectorRowOpsTest, EveryWidthGivesTheSameBits) {
       ops.swiglu(weight.data(), size, results[i][1].data());
       results[i][2] = {ops.dot(x.data(), weight.data(), size)};
       rows[i].Resize(1, size);
-      ops.quantize(x.data(), 0, rows[i]);
+      ops.quantize(x.data(), 0, 0, size / kActivationBlock, rows[i]);
     }
     for (int n = 0; n < 3; ++n) EXPECT_EQ(results[0][n], results[1][n]) << size << ", " << n;
     for (int b = 0; b < size / kActivationBlock; ++b) {
@@ -306,13 +306,21 @@ TEST(VectorRowOpsTest, EveryWidthGivesTheSameBits) {
       EXPECT_EQ(std::memcmp(&rows[0].row_block(0, b), &rows[1].row_block(0, b), sizeof(ActivationBlock)), 0);
     }
   }
+  // Sizes that leave something over of each vector.
+  for (const int size : {1, 8, 24, 40, 77}) {
+    const std::vector<float> up = Random(size, 24);
+    std::vector<float> gates[2] = {Random(size, 25), Random(size, 25)};
+    wide.swiglu(up.data(), size, gates[0].data());
+    narrow.swiglu(up.data(), size, gates[1].data());
+    EXPECT_EQ(gates[0], gates[1]) << size;
+  }
   for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kBF16}) {
     const Context context(64, 16, /*positions=*/250, type);
     const std::vector<float> query = Random(64, 23);
     std::vector<float> results[2];
     for (const int i : {0, 1}) {
       results[i].resize(66);
-      std::vector<float> scores(kAttentionScratch);
+      std::vector<float> scores(AttentionScratch(64));
       AttentionTile tile = {.query_count = 1, .begin = 0};
       tile.queries[0] = query.data();
       tile.ends[0] = 250;

@@ -4,9 +4,13 @@
 
 #include "engine/model/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
+#include <random>
+#include <vector>
 
 #include "engine/model/random_stream.h"
 #include "gtest/gtest.h"
@@ -105,6 +109,57 @@ TEST(SamplerTest, TruncationOfALargeVocabularyKeepsItsMass) {
   const std::map<int32_t, int> counts = Draw(flat, params);
   EXPECT_GT(counts.size(), 2400u);
   EXPECT_LE(counts.rbegin()->first, 2500);  // ties go to the lower id
+}
+
+// Sorts everything.
+int32_t PlainNucleusDraw(const std::vector<float>& logits, const SamplingParams& params, uint64_t position) {
+  std::vector<int32_t> tokens(logits.size());
+  std::iota(tokens.begin(), tokens.end(), 0);
+  std::stable_sort(tokens.begin(), tokens.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  const double largest = logits[tokens[0]];
+  const auto weight = [&](int32_t token) { return std::exp((logits[token] - largest) / params.temperature); };
+  double total = 0;
+  for (const int32_t token : tokens) total += weight(token);
+  double kept = 0;
+  size_t count = 0;
+  while (count < tokens.size() && kept < params.top_p * total) {
+    const double next = weight(tokens[count]);
+    if (next < params.min_p || next == 0) break;
+    kept += next;
+    ++count;
+  }
+  double sum = 0;
+  for (size_t i = 0; i < count; ++i) {
+    sum += weight(tokens[i]);
+    if (sum > UniformAt(params.seed, position) * kept) return tokens[i];
+  }
+  return tokens[0];
+}
+
+TEST(SamplerTest, TheNucleusIsWhatSortingLeaves) {
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal;
+  for (const float spread : {0.01f, 1.0f, 5.0f}) {
+    std::vector<float> logits(9000);
+    for (float& logit : logits) logit = spread * normal(random);
+    logits[17] = -std::numeric_limits<float>::infinity();
+    for (const float top_p : {0.1f, 0.9f, 1.0f}) {
+      for (const float min_p : {0.0f, 0.02f, 1.0f}) {
+        if (top_p == 1.0f && min_p == 0.0f) continue;  // nothing is left out
+        SamplingParams params;
+        params.seed = 11;
+        params.temperature = 0.8f;
+        params.top_p = top_p;
+        params.min_p = min_p;
+        for (int position = 0; position < 20; ++position) {
+          const std::vector<TokenId> context(position, TokenId{0});
+          EXPECT_EQ(Value(SampleOnce(logits, params, context, position).token),
+                    PlainNucleusDraw(logits, params, position))
+              << spread << ", top_p " << top_p << ", min_p " << min_p << " at " << position;
+        }
+      }
+    }
+  }
 }
 
 TEST(SamplerTest, SeedAndPositionAloneDecide) {

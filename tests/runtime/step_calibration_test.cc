@@ -23,10 +23,16 @@ class TimedRunner : public ModelRunner {
     const BatchSlice& slice = batch.slices[0];
     EXPECT_GE(static_cast<int64_t>(slice.blocks.size()) * 16, slice.token_count);
     clock_.now += per_token_ * slice.token_count;
+    // The machine does something else at the step of that number.
+    if (steps == busy_at) clock_.now += busy;
+    ++steps;
     return status;
   }
 
   absl::Status status;
+  int steps = 0;
+  int busy_at = -1;
+  absl::Duration busy = absl::ZeroDuration();
 
  private:
   ManualClock& clock_;
@@ -39,6 +45,33 @@ TEST(StepCalibrationTest, StepFillsTheTarget) {
   ManualClock clock;
   TimedRunner runner(clock, absl::Microseconds(500));
   EXPECT_EQ(*CalibrateStepTokens(runner, clock, kTarget, 16, 1000, 2048), 192) << "200, down to a multiple of 16";
+}
+
+// One timing alone decided once, and steps of 32 tokens were seen.
+TEST(StepCalibrationTest, ABusyMomentMakesNoTinySteps) {
+  for (int busy_at = 0; busy_at < 10; ++busy_at) {
+    ManualClock clock;
+    TimedRunner runner(clock, absl::Microseconds(500));
+    runner.busy_at = busy_at;
+    runner.busy = absl::Milliseconds(90);
+    EXPECT_EQ(*CalibrateStepTokens(runner, clock, kTarget, 16, 1000, 2048), 192) << "busy at step " << busy_at;
+  }
+}
+
+TEST(StepCalibrationTest, StartIsBounded) {
+  // What is slow is not timed again and again.
+  ManualClock slow_clock;
+  TimedRunner slow(slow_clock, absl::Milliseconds(25));
+  EXPECT_EQ(*CalibrateStepTokens(slow, slow_clock, kTarget, 16, 1000, 2048), 16);
+  EXPECT_EQ(slow.steps, 1) << "400 ms each";
+  for (const absl::Duration per_token : {absl::Nanoseconds(1), absl::Microseconds(100), absl::Microseconds(1500)}) {
+    ManualClock clock;
+    const absl::Time begin = clock.Now();
+    TimedRunner runner(clock, per_token);
+    ASSERT_TRUE(CalibrateStepTokens(runner, clock, kTarget, 16, 1000, 2048).ok());
+    EXPECT_LE(clock.Now() - begin, 3 * kTarget + kTarget / 2) << per_token;
+    EXPECT_LE(runner.steps, 20) << per_token;
+  }
 }
 
 TEST(StepCalibrationTest, SlowMachineGetsTheSmallestStep) {

@@ -152,11 +152,12 @@ void Print(const char* what, int32_t streams, int32_t context, std::vector<doubl
 absl::Status MeasurePrefill(Bench& bench, int32_t tokens, int32_t rounds, double weight_bytes) {
   if (tokens == 0) return absl::OkStatus();
   std::vector<double> rates;
-  for (int32_t round = 0; round < rounds; ++round) {
+  // The first one, which touches all memory for the first time, does not count; nor does llama-bench's.
+  for (int32_t round = -1; round < rounds; ++round) {
     std::vector<Stream> streams = bench.Begin(1, tokens, 1);
     const auto begin = std::chrono::steady_clock::now();
     if (const absl::Status status = bench.Step(streams); !status.ok()) return status;
-    rates.push_back(tokens / Seconds(begin));
+    if (round >= 0) rates.push_back(tokens / Seconds(begin));
   }
   Print("prefill", 1, tokens, std::move(rates), weight_bytes / tokens);
   return absl::OkStatus();

@@ -44,7 +44,7 @@ int64_t GroupBytes(PackedForm form, int64_t columns) {
     case PackedForm::kBytes:
       return BytesLayout<false>::Bytes(columns);
     case PackedForm::kSixBits:
-      return columns / 16 * kSixBitsBlockBytes;
+      return columns / 16 * SixBitsLayout::kBlockBytes;
   }
   return 0;
 }
@@ -156,7 +156,7 @@ void PackBytes(const uint8_t* source, int block_count, int lane, uint8_t* header
 // Row `lane` of 16 blocks of 16 columns, from a superblock of Q6_K.
 void PackSixBits(const uint8_t* source, int lane, uint8_t* block) {
   const Q6KBlock unpacked = UnpackQ6K(source);
-  for (int part = 0; part < 16; ++part, block += kSixBitsBlockBytes) {
+  for (int part = 0; part < 16; ++part, block += SixBitsLayout::kBlockBytes) {
     for (int i = 0; i < 16; ++i) {
       block[i / 4 * 64 + lane * 4 + i % 4] = static_cast<uint8_t>(unpacked.values[part * 16 + i] + 32);
     }
@@ -222,7 +222,7 @@ void PackedMatrix::PackGroup(const WeightView& view, int64_t group) {
           break;
         case PackedForm::kSixBits:
           PackSixBits(source, lane, block);
-          block += taken / 16 * kSixBitsBlockBytes;
+          block += taken / 16 * SixBitsLayout::kBlockBytes;
           break;
       }
     }

@@ -71,7 +71,10 @@ struct BytesLayout {
   }
 };
 
-inline constexpr int kSixBitsBlockBytes = 256 + kPackedRows * 4;
+// Of kSixBits.
+struct SixBitsLayout {
+  static constexpr int kBlockBytes = 256 + kPackedRows * 4;  // of 16 columns
+};
 
 // The packed copy: groups of 16 rows, and in each its column blocks. Rows beyond the last are zero.
 class PackedMatrix {

@@ -30,6 +30,31 @@ using PackedProduct = void (*)(const PackedTile& tile);
 
 void PackedProductPlain(const PackedTile& tile);
 
+// Calls `body` with an empty object of the form's layout, so that each form has code of its own. A template over the
+// caller's own type: files compiled for different instruction sets share nothing of it. REQUIRES: `body` is a lambda.
+template <typename Body>
+inline void WithForm(PackedForm form, const Body& body) {
+  switch (form) {
+    case PackedForm::kNibbles:
+      return body(NibblesLayout<false, false>());
+    case PackedForm::kFiveBits:
+      return body(NibblesLayout<true, false>());
+    case PackedForm::kScaledNibbles:
+      return body(NibblesLayout<false, true>());
+    case PackedForm::kScaledFiveBits:
+      return body(NibblesLayout<true, true>());
+    case PackedForm::kTableNibbles:
+      return body(BytesLayout<true>());
+    case PackedForm::kBytes:
+      return body(BytesLayout<false>());
+    case PackedForm::kSixBits:
+      return body(SixBitsLayout());
+  }
+}
+
+// For instruction sets whose registers hold the sums of four rows: tiles[n - 1] does n of them.
+void MultiplyByFours(const PackedTile& tile, const PackedProduct (&tiles)[4]);
+
 #if defined(__x86_64__)
 void PackedProductAvx2(const PackedTile& tile);          // needs AVX2, FMA, F16C
 void PackedProductAvxVnni(const PackedTile& tile);       // needs AVX-VNNI too

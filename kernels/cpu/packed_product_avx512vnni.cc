@@ -35,7 +35,7 @@ inline void Foresee(const uint8_t* block) {
 }
 
 template <int kRows, bool five_bits, bool scaled>
-inline void Nibbles(const PackedTile& tile, __m512* sums) {
+inline void AddTile(NibblesLayout<five_bits, scaled>, const PackedTile& tile, __m512* sums) {
   using Layout = NibblesLayout<five_bits, scaled>;
   const __m512i mask = _mm512_set1_epi8(0xF);
   const uint8_t* block = tile.group;
@@ -107,7 +107,7 @@ inline void LoadBytes(const uint8_t* block, __m512i* bytes) {
 }
 
 template <int kRows, bool table>
-inline void Bytes(const PackedTile& tile, __m512* sums) {
+inline void AddTile(BytesLayout<table>, const PackedTile& tile, __m512* sums) {
   using Layout = BytesLayout<table>;
   const uint8_t* block = tile.group;
   const uint8_t* scales = nullptr;
@@ -136,10 +136,10 @@ inline void Bytes(const PackedTile& tile, __m512* sums) {
 }
 
 template <int kRows>
-inline void SixBits(const PackedTile& tile, __m512* sums) {
+inline void AddTile(SixBitsLayout, const PackedTile& tile, __m512* sums) {
   const uint8_t* block = tile.group;
-  for (int64_t b = 0; b < tile.columns / 16; ++b, block += kSixBitsBlockBytes) {
-    Foresee<kRows, kSixBitsBlockBytes>(block);
+  for (int64_t b = 0; b < tile.columns / 16; ++b, block += SixBitsLayout::kBlockBytes) {
+    Foresee<kRows, SixBitsLayout::kBlockBytes>(block);
     __m512i bytes[4];
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) bytes[k] = _mm512_loadu_si512(block + k * 64);
@@ -161,29 +161,7 @@ void Tile(const PackedTile& tile) {
   __m512 sums[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
-  switch (tile.form) {
-    case PackedForm::kNibbles:
-      Nibbles<kRows, false, false>(tile, sums);
-      break;
-    case PackedForm::kFiveBits:
-      Nibbles<kRows, true, false>(tile, sums);
-      break;
-    case PackedForm::kScaledNibbles:
-      Nibbles<kRows, false, true>(tile, sums);
-      break;
-    case PackedForm::kScaledFiveBits:
-      Nibbles<kRows, true, true>(tile, sums);
-      break;
-    case PackedForm::kTableNibbles:
-      Bytes<kRows, true>(tile, sums);
-      break;
-    case PackedForm::kBytes:
-      Bytes<kRows, false>(tile, sums);
-      break;
-    case PackedForm::kSixBits:
-      SixBits<kRows>(tile, sums);
-      break;
-  }
+  WithForm(tile.form, [&](auto layout) { AddTile<kRows>(layout, tile, sums); });
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(tile.output[r], sums[r]);
 }

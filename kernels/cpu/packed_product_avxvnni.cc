@@ -63,7 +63,7 @@ inline void LoadNibbles(const uint8_t* block, int part, __m256i* low, __m256i* h
 }
 
 template <int kRows, bool five_bits, bool scaled>
-inline void Nibbles(const PackedTile& tile, Lanes* sums) {
+inline void AddTile(NibblesLayout<five_bits, scaled>, const PackedTile& tile, Lanes* sums) {
   using Layout = NibblesLayout<five_bits, scaled>;
   const uint8_t* block = tile.group;
   const uint8_t* header = nullptr;
@@ -125,7 +125,7 @@ inline void LoadBytes(const uint8_t* block, int part, __m256i* bytes) {
 }
 
 template <int kRows, bool table>
-inline void Bytes(const PackedTile& tile, Lanes* sums) {
+inline void AddTile(BytesLayout<table>, const PackedTile& tile, Lanes* sums) {
   using Layout = BytesLayout<table>;
   const uint8_t* block = tile.group;
   const uint8_t* header = nullptr;
@@ -154,9 +154,9 @@ inline void Bytes(const PackedTile& tile, Lanes* sums) {
 }
 
 template <int kRows>
-inline void SixBits(const PackedTile& tile, Lanes* sums) {
+inline void AddTile(SixBitsLayout, const PackedTile& tile, Lanes* sums) {
   const uint8_t* block = tile.group;
-  for (int64_t b = 0; b < tile.columns / 16; ++b, block += kSixBitsBlockBytes) {
+  for (int64_t b = 0; b < tile.columns / 16; ++b, block += SixBitsLayout::kBlockBytes) {
     const int8_t* x = tile.values + b / 2 * tile.rows_per_tile * 32 + b % 2 * 16;
     const ActivationBlock* of_x = tile.blocks + b / 2 * tile.rows_per_tile;
 #pragma GCC unroll 2
@@ -180,29 +180,7 @@ template <int kRows>
 void Tile(const PackedTile& tile) {
   Lanes sums[kRows];
   for (Lanes& lanes : sums) lanes.part[0] = lanes.part[1] = _mm256_setzero_ps();
-  switch (tile.form) {
-    case PackedForm::kNibbles:
-      Nibbles<kRows, false, false>(tile, sums);
-      break;
-    case PackedForm::kFiveBits:
-      Nibbles<kRows, true, false>(tile, sums);
-      break;
-    case PackedForm::kScaledNibbles:
-      Nibbles<kRows, false, true>(tile, sums);
-      break;
-    case PackedForm::kScaledFiveBits:
-      Nibbles<kRows, true, true>(tile, sums);
-      break;
-    case PackedForm::kTableNibbles:
-      Bytes<kRows, true>(tile, sums);
-      break;
-    case PackedForm::kBytes:
-      Bytes<kRows, false>(tile, sums);
-      break;
-    case PackedForm::kSixBits:
-      SixBits<kRows>(tile, sums);
-      break;
-  }
+  WithForm(tile.form, [&](auto layout) { AddTile<kRows>(layout, tile, sums); });
   for (int r = 0; r < kRows; ++r) {
     _mm256_storeu_ps(tile.output[r], sums[r].part[0]);
     _mm256_storeu_ps(tile.output[r] + 8, sums[r].part[1]);
@@ -218,13 +196,7 @@ void PackedProductAvx512VlVnni(const PackedTile& tile) {
 #endif
   // Registers hold the sums of four rows.
   static constexpr PackedProduct kTiles[] = {Tile<1>, Tile<2>, Tile<3>, Tile<4>};
-  PackedTile part = tile;
-  for (int left = tile.row_count; left > 0; left -= 4) {
-    kTiles[left < 4 ? left - 1 : 3](part);
-    part.values += 4 * 32;
-    part.blocks += 4;
-    for (int r = 0; r + 4 < kRowTile; ++r) part.output[r] = part.output[r + 4];
-  }
+  MultiplyByFours(tile, kTiles);
 }
 
 }  // namespace fermata::kernels

@@ -17,7 +17,8 @@ void MultiplyPiece(const uint8_t* bytes, int shift, int mask, const int8_t* x, i
 
 // Block `index` of a row.
 template <bool five_bits, bool scaled>
-void NibblesBlock(const uint8_t* group, int64_t index, const int8_t* x, const ActivationBlock& of_x, float* output) {
+void AddBlock(NibblesLayout<five_bits, scaled>, const uint8_t* group, int64_t index, const int8_t* x,
+              const ActivationBlock& of_x, float* output) {
   using Layout = NibblesLayout<five_bits, scaled>;
   // What stands before the last 8 blocks; in other forms that is nothing.
   const int64_t place = index % kSharingBlocks;
@@ -56,7 +57,8 @@ void MultiplyTablePiece(const uint8_t* bytes, int shift, const int8_t* x, int32_
 
 // Block `index` of a row.
 template <bool table>
-void BytesBlock(const uint8_t* group, int64_t index, const int8_t* x, const ActivationBlock& of_x, float* output) {
+void AddBlock(BytesLayout<table>, const uint8_t* group, int64_t index, const int8_t* x, const ActivationBlock& of_x,
+              float* output) {
   using Layout = BytesLayout<table>;
   const int64_t place = index % kSharingBlocks;
   const uint8_t* header =
@@ -86,6 +88,13 @@ void SixBitsBlock(const uint8_t* block, const int8_t* x, float x_scale, int32_t 
   }
 }
 
+void AddBlock(SixBitsLayout layout, const uint8_t* group, int64_t index, const int8_t* x, const ActivationBlock& of_x,
+              float* output) {
+  const uint8_t* block = group + index * 2 * layout.kBlockBytes;
+  SixBitsBlock(block, x, of_x.scale, of_x.sums[0], output);
+  SixBitsBlock(block + layout.kBlockBytes, x + 16, of_x.scale, of_x.sums[1], output);
+}
+
 }  // namespace
 
 void PackedProductPlain(const PackedTile& tile) {
@@ -96,32 +105,7 @@ void PackedProductPlain(const PackedTile& tile) {
       const int64_t place = block * tile.rows_per_tile + row;
       const int8_t* x = tile.values + place * 32;
       const ActivationBlock& of_x = tile.blocks[place];
-      switch (tile.form) {
-        case PackedForm::kNibbles:
-          NibblesBlock<false, false>(tile.group, block, x, of_x, output);
-          break;
-        case PackedForm::kFiveBits:
-          NibblesBlock<true, false>(tile.group, block, x, of_x, output);
-          break;
-        case PackedForm::kScaledNibbles:
-          NibblesBlock<false, true>(tile.group, block, x, of_x, output);
-          break;
-        case PackedForm::kScaledFiveBits:
-          NibblesBlock<true, true>(tile.group, block, x, of_x, output);
-          break;
-        case PackedForm::kTableNibbles:
-          BytesBlock<true>(tile.group, block, x, of_x, output);
-          break;
-        case PackedForm::kBytes:
-          BytesBlock<false>(tile.group, block, x, of_x, output);
-          break;
-        case PackedForm::kSixBits: {
-          const uint8_t* weights = tile.group + block * 2 * kSixBitsBlockBytes;
-          SixBitsBlock(weights, x, of_x.scale, of_x.sums[0], output);
-          SixBitsBlock(weights + kSixBitsBlockBytes, x + 16, of_x.scale, of_x.sums[1], output);
-          break;
-        }
-      }
+      WithForm(tile.form, [&](auto layout) { AddBlock(layout, tile.group, block, x, of_x, output); });
     }
   }
 }

@@ -39,6 +39,8 @@ class BatchMerger {
   // event: so whatever is held after the message is what its last event about it says.
   Added Add(const WatchedBatch& batch);
 
+  const WatchFilter& filter() const { return filter_; }
+
   bool empty() const { return message_.events().empty(); }
 
   // Moves what has been added since the last call to `proto`, all but previous_revision. REQUIRES: not empty().

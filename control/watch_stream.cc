@@ -16,9 +16,8 @@ WatchStream::WatchStream(EngineRuntime& runtime, std::atomic<int>& watcher_count
     : runtime_(runtime),
       log_(runtime.event_log()),
       watcher_count_(watcher_count),
-      filter_{request.tenant(), request.traffic_class()},
       progress_interval_(progress_interval),
-      merger_(filter_) {}
+      merger_({request.tenant(), request.traffic_class()}) {}
 
 WatchStream::~WatchStream() { --watcher_count_; }
 
@@ -65,7 +64,7 @@ void WatchStream::OnReply(const Reply* reply) {
   if (reply == nullptr) return FinishOnce(absl::UnavailableError("the server is shutting down"));
   if (cancelled_) return FinishOnce(absl::CancelledError());
   for (const GenerationInfo& info : std::get<GenerationPage>(reply->result).generations) {
-    if (filter_.Matches(info.tenant, info.traffic_class)) snapshot_.push_back(info);
+    if (merger_.filter().Matches(info.tenant, info.traffic_class)) snapshot_.push_back(info);
   }
   std::reverse(snapshot_.begin(), snapshot_.end());
   snapshot_revision_ = reply->revision;

@@ -70,7 +70,6 @@ class WatchStream : public grpc::ServerWriteReactor<v1::WatchResponse>,
   EngineRuntime& runtime_;
   EventLog& log_;
   std::atomic<int>& watcher_count_;
-  const WatchFilter filter_;
   const absl::Duration progress_interval_;
   std::shared_ptr<WatchStream> self_;  // from Create() to OnDone()
 

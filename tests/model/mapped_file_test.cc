@@ -10,22 +10,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "tests/model/resident_file_bytes.h"
 
 namespace fermata {
 namespace {
 
 constexpr size_t kSize = 32 << 20;
-
-// Bytes of files that this process has in memory.
-int64_t ResidentFileBytes() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    int64_t kilobytes = 0;
-    if (word == "RssFile:" && status >> kilobytes) return kilobytes * 1024;
-  }
-  return -1;
-}
 
 uint64_t Sum(absl::Span<const uint8_t> bytes) {
   uint64_t sum = 0;

@@ -166,16 +166,13 @@ double RelativeError(const std::vector<float>& actual, const std::vector<float>&
 }
 
 // Goal: steps of decode that are kept and replayed give what the CPU gives.
-int CheckDecode() {
-  const std::unique_ptr<kernels::Twins> twins = kernels::Twins::Create();
-  if (twins == nullptr) return 0;
-  kernels::Tally tally;
+void CheckDecode(kernels::Twins& twins, kernels::Tally& tally) {
   for (const int32_t head_size : {64, 128}) {
     for (const int32_t group : {1, 2, 4}) {
       const LlamaConfig config = SmallConfig(head_size, group);
       std::vector<std::vector<float>> logits;
       for (kernels::Backend* backend :
-           {static_cast<kernels::Backend*>(&twins->cpu()), static_cast<kernels::Backend*>(&twins->cuda())}) {
+           {static_cast<kernels::Backend*>(&twins.cpu()), static_cast<kernels::Backend*>(&twins.cuda())}) {
         DummyWeights source("made up", /*tied=*/false);
         const LlamaWeights weights = Must(LoadLlamaWeights(source, config, *backend));
         const auto transformer = Must(Transformer::Create(config, weights, *backend, kMaxRows, kMaxRows));
@@ -191,19 +188,15 @@ int CheckDecode() {
                    error < kTolerance);
     }
   }
-  return tally.Finish();
 }
 
 // Goal: batch-invariant, a context's logits are the same to the bit, however its prefill is cut and whoever is beside.
-int CheckInvariance() {
-  const std::unique_ptr<kernels::Twins> twins = kernels::Twins::Create({.batch_invariant = true});
-  if (twins == nullptr) return 0;
-  kernels::Tally tally;
+void CheckInvariance(kernels::Twins& twins, kernels::Tally& tally) {
   std::mt19937 random(std::random_device{}());
   for (const int32_t head_size : {64, 128}) {
     for (const int32_t group : {1, 2, 4}) {
       const LlamaConfig config = SmallConfig(head_size, group);
-      kernels::Backend& backend = twins->cuda();
+      kernels::Backend& backend = twins.cuda();
       DummyWeights source("made up", /*tied=*/false);
       const LlamaWeights weights = Must(LoadLlamaWeights(source, config, backend));
       const auto transformer = Must(Transformer::Create(config, weights, backend, kMaxRows, kMaxRows));
@@ -221,18 +214,15 @@ int CheckInvariance() {
           first == LogitsByDecode(config, *transformer, 100, random));
     }
   }
-  return tally.Finish();
 }
 
-int Run() {
-  const std::unique_ptr<kernels::Twins> twins = kernels::Twins::Create();
-  if (twins == nullptr) return 0;
-  kernels::Tally tally;
+// Goal: prefill and decode together give what the CPU gives.
+void CheckLogits(kernels::Twins& twins, kernels::Tally& tally) {
   for (const int32_t head_size : {16, 64, 128}) {
     for (const int32_t group : {1, 2, 3, 4, 8}) {
       const LlamaConfig config = SmallConfig(head_size, group);
-      const std::vector<float> expected = Logits(config, twins->cpu());
-      const std::vector<float> actual = Logits(config, twins->cuda());
+      const std::vector<float> expected = Logits(config, twins.cpu());
+      const std::vector<float> actual = Logits(config, twins.cuda());
       const double error = RelativeError(actual, expected);
       std::printf("{\"check\":\"model\",\"head_size\":%d,\"group\":%d,\"relative_error\":%.5f}\n", head_size, group,
                   error);
@@ -240,14 +230,22 @@ int Run() {
                    error < kTolerance);
     }
   }
+}
+
+// Each part has a device state of its own, and all are counted together.
+int Run() {
+  kernels::Tally tally;
+  const std::pair<void (*)(kernels::Twins&, kernels::Tally&), bool> parts[] = {
+      {CheckLogits, false}, {CheckDecode, false}, {CheckInvariance, true}};
+  for (const auto& [part, batch_invariant] : parts) {
+    const std::unique_ptr<kernels::Twins> twins = kernels::Twins::Create({.batch_invariant = batch_invariant});
+    if (twins == nullptr) return 0;
+    part(*twins, tally);
+  }
   return tally.Finish();
 }
 
 }  // namespace
 }  // namespace fermata
 
-int main() {
-  const int logits = fermata::Run();
-  const int decode = fermata::CheckDecode();
-  return fermata::CheckInvariance() + decode + logits == 0 ? 0 : 1;
-}
+int main() { return fermata::Run(); }

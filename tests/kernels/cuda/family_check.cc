@@ -1,20 +1,28 @@
 // Goal: real files, of each family and form, give the same logits on CUDA as on the exact CPU path, but for bfloat16's
-// rounding, and so as the references that the CPU is held against.
+// rounding, and so as the references that the CPU is held against; and folders give what transformers gave.
 // Method: one random text, in chunks, on both; |cuda - cpu| / |cpu| over all logits. Small files of random weights in
-// every form that GGUF files have are made on the spot.
+// every form that GGUF files have are made on the spot. Where a folder has tokens.bin and logits.bin, as
+// write_families.py and tests/goldens/families/generate.py write them, that is the text, and both are held against
+// these logits too; where it has logits_bf16.bin, CUDA must be about as near as who computes in bfloat16 as well.
 //
 //   family_check [PATH...]      .gguf files, or folders with config.json and safetensors
 
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
 #include <memory>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "engine/model/tensor_type.h"
+#include "glog/logging.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "tests/fakes/tiny_model.h"
@@ -26,11 +34,25 @@ namespace {
 
 constexpr double kTolerance = 0.03;
 
+constexpr double kCpuTolerance = 1e-4;
+
+// All numbers of a file; none if there is no such file.
+template <typename T>
+std::vector<T> ReadNumbers(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::vector<T> numbers(bytes.size() / sizeof(T));
+  std::memcpy(numbers.data(), bytes.data(), numbers.size() * sizeof(T));
+  return numbers;
+}
+
 std::vector<float> Logits(const std::string& path, std::unique_ptr<kernels::Backend> backend, int32_t chunk) {
   LogitsDriver driver(path, std::move(backend));
   std::mt19937 random(11);
-  std::vector<int32_t> tokens;
-  for (int i = 0; i < 70; ++i) tokens.push_back(static_cast<int32_t>(random() % driver.vocabulary_size()));
+  std::vector<int32_t> tokens = ReadNumbers<int32_t>(path + "/tokens.bin");
+  if (tokens.empty()) {
+    for (int i = 0; i < 70; ++i) tokens.push_back(static_cast<int32_t>(random() % driver.vocabulary_size()));
+  }
   ForcedSequence sequence = driver.Begin(tokens, /*first_output=*/0);
   driver.Run(sequence, chunk);
   std::vector<float> all;
@@ -53,30 +75,65 @@ std::vector<std::string> WriteModels() {
   return paths;
 }
 
+// |a - b| / |b|; infinite where there are not as many.
+double RelativeError(const std::vector<float>& actual, const std::vector<float>& expected) {
+  if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();
+  double difference = 0;
+  double norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
+    norm += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+void Expect(const std::string& path, const std::string& what, double error, double tolerance, kernels::Tally& tally) {
+  std::printf("{\"check\":\"family\",\"model\":\"%s\",\"what\":\"%s\",\"relative_error\":%.6f}\n", path.c_str(),
+              what.c_str(), error);
+  std::fflush(stdout);
+  tally.Expect(path + ": " + what, error < tolerance);
+}
+
+// What others computed of a folder, in float32 and in bfloat16.
+struct Reference {
+  std::vector<float> exact;
+  std::vector<float> rounded;
+};
+
+void CheckCuda(const std::string& path, const std::vector<float>& cpu, const Reference& reference, int32_t chunk,
+               kernels::Tally& tally) {
+  const std::string what = "CUDA in chunks of " + std::to_string(chunk);
+  auto cuda = kernels::CudaBackend::Create({});
+  CHECK(cuda.ok()) << cuda.status();
+  const std::vector<float> actual = Logits(path, *std::move(cuda), chunk);
+  Expect(path, what, RelativeError(actual, cpu), kTolerance, tally);
+  if (reference.exact.empty()) return;
+  Expect(path, what + " against the reference", RelativeError(actual, reference.exact), kTolerance, tally);
+  if (reference.rounded.empty()) return;
+  const double theirs = RelativeError(reference.rounded, reference.exact);
+  std::printf(
+      "{\"check\":\"family\",\"model\":\"%s\",\"what\":\"the reference in bfloat16\",\"relative_error\":%.6f}\n",
+      path.c_str(), theirs);
+  Expect(path, what + " against the reference in bfloat16", RelativeError(actual, reference.rounded),
+         kTolerance + theirs, tally);
+}
+
+// Without a device the CPU alone is held against the references.
 int Run(const std::vector<std::string>& paths) {
+  const absl::Status device = kernels::CudaBackend::Create({}).status();
+  if (!device.ok()) std::printf("skipped: %s\n", std::string(device.message()).c_str());
   kernels::Tally tally;
   for (const std::string& path : paths) {
     kernels::CpuBackendOptions exact = kernels::CpuBackend::BestOptions(/*threads=*/8);
     exact.exact = true;
-    const std::vector<float> expected = Logits(path, std::make_unique<kernels::CpuBackend>(exact), 70);
-    for (const int32_t chunk : {70, 1}) {
-      auto cuda = kernels::CudaBackend::Create({});
-      if (!cuda.ok()) {
-        std::printf("skipped: %s\n", std::string(cuda.status().message()).c_str());
-        return 0;
-      }
-      const std::vector<float> actual = Logits(path, *std::move(cuda), chunk);
-      double difference = 0;
-      double norm = 0;
-      for (size_t i = 0; i < expected.size(); ++i) {
-        difference += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
-        norm += std::pow(static_cast<double>(expected[i]), 2);
-      }
-      const double error = std::sqrt(difference / norm);
-      std::printf("{\"check\":\"family\",\"model\":\"%s\",\"chunk\":%d,\"relative_error\":%.5f}\n", path.c_str(), chunk,
-                  error);
-      tally.Expect(path, error < kTolerance && actual.size() == expected.size());
+    const std::vector<float> cpu = Logits(path, std::make_unique<kernels::CpuBackend>(exact), 70);
+    const Reference reference = {ReadNumbers<float>(path + "/logits.bin"),
+                                 ReadNumbers<float>(path + "/logits_bf16.bin")};
+    if (!reference.exact.empty()) {
+      Expect(path, "CPU against the reference", RelativeError(cpu, reference.exact), kCpuTolerance, tally);
     }
+    if (!device.ok()) continue;
+    for (const int32_t chunk : {70, 1}) CheckCuda(path, cpu, reference, chunk, tally);
   }
   return tally.Finish();
 }

@@ -184,6 +184,27 @@ class Backend {
   // alone, until it is written again. What up.output then holds is the back end's affair.
   virtual void GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows);
 
+  // What a layer computes between its attention and that of the next one. Buffers are those of MatMul() and
+  // AddRmsNorm() when each is asked for by itself; what normed, gate and up hold after it is the back end's affair.
+  struct LayerPassage {
+    const Weights* attention_output = nullptr;
+    const Weights* feed_forward_norm = nullptr;
+    Product gate;
+    Product up;
+    const Weights* down = nullptr;
+    const Weights* next_norm = nullptr;  // null: this is the last layer
+    std::vector<Product> next_inputs;    // empty: likewise
+    float epsilon = 0;
+    const Buffer* attention = nullptr;  // [rows][attention_output.columns]
+    Buffer* hidden = nullptr;           // [rows][embedding]
+    Buffer* normed = nullptr;           // the same shape
+  };
+
+  // hidden += attention_output * attention; gate = GatedMatMul() of RmsNorm(hidden); hidden += down * gate; and, if
+  // there is a next layer, next_inputs = MatMul() of RmsNorm(hidden). False, and nothing is asked for, where the back
+  // end has no better way than to be asked for each.
+  virtual bool PassLayer(const LayerPassage& passage, int32_t rows) { return false; }
+
   // x[r][i] += bias[i]; x [rows][bias.columns].
   virtual void AddBias(const Weights& bias, int32_t rows, Buffer& x) = 0;
 

@@ -141,16 +141,13 @@ void Transformer::Ask(absl::Span<const int32_t> tokens, absl::Span<const int32_t
   const int32_t rows = static_cast<int32_t>(tokens.size());
   backend_.Embed(*weights_.token_embedding, tokens, *hidden_);
   backend_.RmsNorm(*weights_.layers[0].attention_norm, config_.norm_epsilon, *hidden_, rows, *normed_);
+  backend_.MatMul(AttentionInputs(weights_.layers[0]), *normed_, rows);
   for (int32_t i = 0; i < config_.layer_count; ++i) {
     const LlamaLayer& layer = weights_.layers[i];
-    AttentionBlock(layer, i, rows);
-    backend_.AddRmsNorm(*layer.feed_forward_norm, config_.norm_epsilon, *delta_, rows, *hidden_, *normed_);
-    FeedForwardBlock(layer, rows);
-    if (i + 1 == config_.layer_count) break;
-    backend_.AddRmsNorm(*weights_.layers[i + 1].attention_norm, config_.norm_epsilon, *delta_, rows, *hidden_,
-                        *normed_);
+    const LlamaLayer* next = i + 1 < config_.layer_count ? &weights_.layers[static_cast<size_t>(i) + 1] : nullptr;
+    Attend(layer, i, rows);
+    if (!backend_.PassLayer(Passage(layer, next), rows)) PassLayer(layer, next, rows);
   }
-  backend_.Add(*delta_, int64_t{rows} * config_.embedding_size, *hidden_);
   if (output_rows.empty()) return;
   // Only the rows that are sampled go through the output matrix, the largest of all.
   const int32_t outputs = static_cast<int32_t>(output_rows.size());
@@ -175,8 +172,25 @@ std::vector<kernels::Backend::Product> Transformer::FeedForwardOutput(const Llam
   return {{layer.down.get(), delta_.get()}};
 }
 
-void Transformer::AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t rows) {
-  backend_.MatMul(AttentionInputs(layer), *normed_, rows);
+kernels::Backend::LayerPassage Transformer::Passage(const LlamaLayer& layer, const LlamaLayer* next) const {
+  kernels::Backend::LayerPassage passage;
+  passage.attention_output = layer.attention_output.get();
+  passage.feed_forward_norm = layer.feed_forward_norm.get();
+  passage.gate = {layer.gate.get(), gate_.get()};
+  passage.up = {layer.up.get(), up_.get()};
+  passage.down = layer.down.get();
+  if (next != nullptr) {
+    passage.next_norm = next->attention_norm.get();
+    passage.next_inputs = AttentionInputs(*next);
+  }
+  passage.epsilon = config_.norm_epsilon;
+  passage.attention = attention_.get();
+  passage.hidden = hidden_.get();
+  passage.normed = normed_.get();
+  return passage;
+}
+
+void Transformer::Attend(const LlamaLayer& layer, int32_t index, int32_t rows) {
   if (layer.query_bias != nullptr) {
     backend_.AddBias(*layer.query_bias, rows, *query_);
     backend_.AddBias(*layer.key_bias, rows, *key_);
@@ -189,13 +203,20 @@ void Transformer::AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t
   }
   backend_.RopeAndStore(index, config_.head_count, *query_, *key_, *value_);
   backend_.Attention(index, config_.head_count, *query_, *attention_);
-  backend_.MatMul(AttentionOutput(layer), *attention_, rows);
 }
 
-void Transformer::FeedForwardBlock(const LlamaLayer& layer, int32_t rows) {
+void Transformer::PassLayer(const LlamaLayer& layer, const LlamaLayer* next, int32_t rows) {
+  backend_.MatMul(AttentionOutput(layer), *attention_, rows);
+  backend_.AddRmsNorm(*layer.feed_forward_norm, config_.norm_epsilon, *delta_, rows, *hidden_, *normed_);
   const std::vector<kernels::Backend::Product> inputs = FeedForwardInputs(layer);
   backend_.GatedMatMul(inputs[0], inputs[1], *normed_, rows);
   backend_.MatMul(FeedForwardOutput(layer), *gate_, rows);
+  if (next == nullptr) {
+    backend_.Add(*delta_, int64_t{rows} * config_.embedding_size, *hidden_);
+    return;
+  }
+  backend_.AddRmsNorm(*next->attention_norm, config_.norm_epsilon, *delta_, rows, *hidden_, *normed_);
+  backend_.MatMul(AttentionInputs(*next), *normed_, rows);
 }
 
 }  // namespace fermata

@@ -74,9 +74,14 @@ class Transformer {
   // Has the back end keep steps of decode of a few counts of rows.
   absl::Status Record();
 
-  // From normed_ to delta_, both.
-  void AttentionBlock(const LlamaLayer& layer, int32_t index, int32_t rows);
-  void FeedForwardBlock(const LlamaLayer& layer, int32_t rows);
+  // All between a layer's attention and that of the next one (null: there is none), for the back end to do at once.
+  kernels::Backend::LayerPassage Passage(const LlamaLayer& layer, const LlamaLayer* next) const;
+
+  // From a layer's inputs, the products of its rows, to attention_.
+  void Attend(const LlamaLayer& layer, int32_t index, int32_t rows);
+
+  // From attention_ to the inputs of the next layer, step by step.
+  void PassLayer(const LlamaLayer& layer, const LlamaLayer* next, int32_t rows);
 
   const LlamaConfig& config_;
   const LlamaWeights& weights_;

@@ -12,6 +12,7 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/device_state.h"
 #include "kernels/cuda/draw_tokens.h"
+#include "kernels/cuda/fused_layer.h"
 #include "kernels/cuda/hopper_attention.h"
 #include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/rope_and_store.h"
@@ -260,6 +261,47 @@ void CudaBackend::GatedMatMul(const Product& gate, const Product& up, const Buff
                                            device_->stream),
                    "gated product of few rows");
   }
+}
+
+bool CudaBackend::PassLayer(const LayerPassage& passage, int32_t rows) {
+  cuda::DeviceState& device = *device_;
+  if (rows > cuda::kFusedLayerRows || !device.FusesLayers(rows)) return false;
+  const std::vector<WholeProduct> gate_up = Unite({passage.gate, passage.up}, *passage.normed);
+  std::vector<WholeProduct> next;
+  if (!passage.next_inputs.empty()) next = Unite(passage.next_inputs, *passage.normed);
+  if (gate_up.size() != 1 || next.size() > 1) return false;
+  const auto matrix = [](const Weights& weights) {
+    return cuda::FusedMatrix{CudaWeights::Matrix(weights), static_cast<int32_t>(weights.rows()),
+                             static_cast<int32_t>(weights.columns())};
+  };
+  cuda::FusedLayer layer;
+  layer.rows = rows;
+  layer.attention_output = matrix(*passage.attention_output);
+  layer.gate_up = {gate_up[0].weights, gate_up[0].shape.size, gate_up[0].shape.columns};
+  layer.down = matrix(*passage.down);
+  layer.feed_forward_norm = CudaWeights::Vector(*passage.feed_forward_norm);
+  layer.epsilon = passage.epsilon;
+  layer.attention = Data(*passage.attention);
+  layer.attention_stride = CudaBuffer::From(*passage.attention).Stride(layer.attention_output.columns);
+  layer.hidden = Data(*passage.hidden);
+  layer.normed = Data(*passage.normed);
+  layer.gated = static_cast<uint16_t*>(gate_up[0].output);
+  layer.gated_stride = gate_up[0].shape.output_stride;
+  if (!next.empty()) {
+    layer.next_norm = CudaWeights::Vector(*passage.next_norm);
+    layer.next_inputs = {next[0].weights, next[0].shape.size, next[0].shape.columns};
+    layer.inputs = static_cast<uint16_t*>(next[0].output);
+    layer.inputs_stride = next[0].shape.output_stride;
+  }
+  if (!cuda::ServesFusedLayer(layer)) return false;
+  if (!Ready()) return true;
+  device.fused_a_layer = true;
+  device.Grow(cuda::FusedLayerPartialFloats(layer) * int64_t{sizeof(float)}, &device.layer_partials);
+  device.Grow(cuda::kFusedLayerTickets * int64_t{sizeof(uint32_t)}, &device.layer_tickets);
+  layer.partials = device.layer_partials.as<float>();
+  layer.tickets = device.layer_tickets.as<uint32_t>();
+  if (device.status.ok()) device.Check(cuda::LaunchFusedLayer(layer, device.stream), "a fused layer");
+  return true;
 }
 
 absl::Status CudaBackend::Tune(absl::Span<const std::vector<Product>> alike, bool gated, Buffer& x, int32_t max_rows) {

@@ -53,6 +53,7 @@ class CudaBackend : public Backend {
   void Attention(int32_t layer, int32_t head_count, const Buffer& q, Buffer& output) override;
   void SwiGlu(const Buffer& up, int32_t rows, int32_t size, Buffer& gate) override;
   void GatedMatMul(const Product& gate, const Product& up, const Buffer& x, int32_t rows) override;
+  bool PassLayer(const LayerPassage& passage, int32_t rows) override;
   void AddBias(const Weights& bias, int32_t rows, Buffer& x) override;
   void Add(const Buffer& y, int64_t count, Buffer& x) override;
   void GatherRows(const Buffer& x, absl::Span<const int32_t> indices, int32_t size, Buffer& output) override;

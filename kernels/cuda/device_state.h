@@ -36,6 +36,7 @@ struct DeviceOptions {
   bool batch_invariant = false;
   bool hopper_attention = true;    // attention by warpgroups' products and bulk copies, where device and shape allow it
   bool warpgroup_products = true;  // products of some dozens of rows by WarpgroupProduct(), where that is faster
+  bool fused_layers = true;        // all between two attentions in one kernel, for rows with which that is faster
   int32_t pieces_per_place = 1;  // of attention's work for each place on the device; more pieces cost more in being put
                                  // together than they gain
   bool record_steps = true;      // steps of decode are recorded where Record() is asked for
@@ -84,6 +85,10 @@ class DeviceState {
   bool Replay(absl::Span<const Segment> step_segments, absl::Span<const int32_t> tokens,
               absl::Span<const int32_t> output_rows);
 
+  // Whether steps of so many rows have their layers fused, where the kernel serves them: as Record() has found to be
+  // faster for as many, or a few more.
+  bool FusesLayers(int32_t step_rows) const;
+
   // Makes `memory` hold so many bytes, which are zeros if it had to grow.
   void Grow(int64_t bytes, CudaMemory* memory);
 
@@ -123,6 +128,8 @@ class DeviceState {
   CudaMemory tickets;          // of attention's pieces; zeros between kernels
   CudaMemory decode_partials;  // of HopperDecode()
   CudaMemory decode_tickets;   // likewise
+  CudaMemory layer_partials;   // of fused layers
+  CudaMemory layer_tickets;    // likewise
   CudaMemory drawing;          // pieces of logits
   CudaMemory host_result;      // pinned
   CudaMemory host_tokens;      // pinned
@@ -145,6 +152,8 @@ class DeviceState {
 
   // The step that is being recorded; null: none is.
   RecordedStep* recording = nullptr;
+  bool fuses_recording = true;  // whether it has fused layers, if they are served
+  bool fused_a_layer = false;   // whether one was asked for since this was set
 
  private:
   AttentionLimits Limits(int32_t head_count) const;
@@ -156,10 +165,17 @@ class DeviceState {
   // Fills the host's plan of attention.
   void Plan(int32_t head_count);
 
+  // Records with fused layers or without, whichever takes less.
+  absl::Status RecordFaster(absl::FunctionRef<void()> ask);
+
+  // Of the step that is being recorded.
+  double RecordedSeconds();
+
   // Memory that attention needs at most for so many pieces of the two kinds.
   void GrowForAttention(int32_t head_count, int32_t items, int32_t shares);
 
   std::map<int32_t, std::unique_ptr<RecordedStep>> recorded_;  // by rows
+  std::map<int32_t, bool> fuses_;                              // likewise: whether its layers are fused
 };
 
 }  // namespace fermata::kernels::cuda

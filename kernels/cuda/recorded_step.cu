@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/recorded_step.h"
@@ -66,6 +67,7 @@ absl::Status RecordedStep::Capture(CUstream_st* stream, absl::FunctionRef<void()
   ask();
   cudaGraph_t graph = nullptr;
   error = cudaStreamEndCapture(stream, &graph);
+  if (graph_ != nullptr) cudaGraphExecDestroy(std::exchange(graph_, nullptr));
   if (error == cudaSuccess) error = cudaGraphInstantiate(&graph_, graph, 0);
   if (graph != nullptr) cudaGraphDestroy(graph);
   if (error == cudaSuccess) error = cudaGraphUpload(graph_, stream);

@@ -72,7 +72,7 @@ class RecordedStep {
   // next call.
   absl::Span<const uint8_t> Fill(const StepTables& tables);
 
-  // Keeps what `ask` asks of the stream instead of doing it.
+  // Keeps what `ask` asks of the stream instead of doing it, in place of what was kept.
   absl::Status Capture(CUstream_st* stream, absl::FunctionRef<void()> ask);
 
   // Has the stream do it. Returns the cudaError_t.

@@ -23,7 +23,7 @@
 namespace fermata {
 namespace {
 
-constexpr int32_t kMaxRows = 128;
+constexpr int32_t kMaxRows = 160;
 constexpr int32_t kBlockTokens = 16;
 
 // bfloat16 rounds to 2^-9 at each of a few dozen operations, whose errors add like random steps.
@@ -61,14 +61,14 @@ std::vector<float> Logits(const LlamaConfig& config, kernels::Backend& backend) 
   const auto transformer = Must(Transformer::Create(config, weights, backend, kMaxRows, kMaxRows));
   CHECK(backend.AllocateKv({64, kBlockTokens, config.layer_count, config.kv_head_count, config.head_size}).ok());
   std::vector<int32_t> first_blocks, second_blocks;
-  for (int32_t i = 0; i < 20; ++i) {
+  for (int32_t i = 0; i < 30; ++i) {
     first_blocks.push_back(63 - i);
     second_blocks.push_back(i);
   }
   std::vector<float> all;
   int32_t first = 0;
   int32_t second = 0;
-  for (const int32_t chunk : {70, 1, 33, 2, 9, 1, 1, 100, 1, 3}) {
+  for (const int32_t chunk : {70, 1, 33, 2, 9, 150, 1, 1, 100, 1, 3}) {
     std::vector<int32_t> tokens, outputs;
     for (int32_t i = 0; i < chunk; ++i) tokens.push_back((first + i) * 31 % config.vocabulary_size);
     tokens.push_back(second * 17 % config.vocabulary_size);

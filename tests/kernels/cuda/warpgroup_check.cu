@@ -20,6 +20,7 @@
 #include "glog/logging.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/warpgroup_product.h"
+#include "tests/kernels/cuda/device_values.h"
 #include "tests/kernels/cuda/twins.h"
 
 namespace fermata::kernels::cuda {
@@ -36,38 +37,6 @@ struct Case {
   bool gated;
 };
 
-CudaMemory Allocate(int64_t bytes) {
-  absl::StatusOr<CudaMemory> memory = CudaMemory::Allocate(MemoryKind::kDevice, bytes);
-  CHECK(memory.ok()) << memory.status();
-  return *std::move(memory);
-}
-
-void Copy(const void* from, void* to, size_t bytes) {
-  const cudaError_t error = cudaMemcpy(to, from, bytes, cudaMemcpyDefault);
-  CHECK(error == cudaSuccess) << cudaGetErrorString(error);
-}
-
-float Widen(uint16_t bits) {
-  const uint32_t word = static_cast<uint32_t>(bits) << 16;
-  float value;
-  std::memcpy(&value, &word, sizeof(value));
-  return value;
-}
-
-uint16_t Narrow(float value) {  // of what is exact
-  uint32_t word;
-  std::memcpy(&word, &value, sizeof(word));
-  return static_cast<uint16_t>(word >> 16);
-}
-
-CudaMemory Upload(const std::vector<float>& values) {
-  std::vector<uint16_t> bits;
-  for (const float value : values) bits.push_back(Narrow(value));
-  CudaMemory memory = Allocate(static_cast<int64_t>(bits.size() * sizeof(uint16_t)));
-  Copy(bits.data(), memory.as<void>(), bits.size() * sizeof(uint16_t));
-  return memory;
-}
-
 class WarpgroupCheck {
  public:
   WarpgroupCheck(uint32_t seed, bool whole) : random_(seed), whole_(whole) {}
@@ -77,8 +46,8 @@ class WarpgroupCheck {
     const int64_t x_stride = c.columns + kPadding;
     const std::vector<float> weights = RandomBf16(int64_t{all} * c.columns, 0.1f, random_);
     const std::vector<float> x = RandomBf16(c.rows * x_stride, 1.0f, random_);
-    const CudaMemory device_weights = Upload(weights);
-    const CudaMemory device_x = Upload(x);
+    const CudaMemory device_weights = Upload(Narrowed(weights));
+    const CudaMemory device_x = Upload(Narrowed(x));
     std::vector<float> expected(static_cast<size_t>(c.rows) * c.size);
     for (int32_t r = 0; r < c.rows; ++r) {
       const auto sum = [&](int32_t output) {
@@ -123,12 +92,9 @@ class WarpgroupCheck {
     const CudaMemory output = Allocate(static_cast<int64_t>(count * element));
     CHECK(cudaMemset(output.as<void>(), 0xff, count * element) == cudaSuccess);  // NaN
     operands.output = output.as<void>();
-    const int error = WarpgroupProduct(operands, plan, /*stream=*/nullptr);
-    CHECK(error == 0) << what << ": " << cudaGetErrorString(static_cast<cudaError_t>(error));
-    const cudaError_t done = cudaDeviceSynchronize();
-    CHECK(done == cudaSuccess) << what << ": " << cudaGetErrorString(done);
-    std::vector<uint8_t> bytes(count * element);
-    Copy(output.as<void>(), bytes.data(), bytes.size());
+    Must(WarpgroupProduct(operands, plan, /*stream=*/nullptr), what);
+    Must(cudaDeviceSynchronize(), what);
+    const std::vector<uint8_t> bytes = Download<uint8_t>(output);
     std::vector<float> values;
     bool between = true;
     for (size_t i = 0; i < count; ++i) {

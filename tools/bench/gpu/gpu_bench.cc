@@ -37,6 +37,7 @@ ABSL_FLAG(std::string, backend, "cuda", "cuda or cpu");
 ABSL_FLAG(bool, batch_invariant, false, "the back end's batch-invariant mode");
 ABSL_FLAG(bool, hopper_attention, true, "prefill by Hopper's own means");
 ABSL_FLAG(bool, warpgroup_products, true, "products of some dozens of rows by own kernels, too");
+ABSL_FLAG(bool, fused_layers, true, "all between two attentions in one kernel, where that is faster");
 ABSL_FLAG(int32_t, pieces_per_place, 1, "how finely attention of few queries is cut");
 ABSL_FLAG(bool, tune, true, "have products measured before");
 ABSL_FLAG(bool, products, true, "measure the products alone, too");
@@ -360,25 +361,21 @@ class Bench {
   std::vector<int32_t> blocks_;
 };
 
-int Run() {
+void Run() {
   std::unique_ptr<kernels::Backend> backend;
   const kernels::CudaBackend* known = nullptr;
   if (absl::GetFlag(FLAGS_backend) == "cpu") {
     backend = std::make_unique<kernels::CpuBackend>(kernels::CpuBackend::BestOptions(/*threads=*/2));
   } else {
-    absl::StatusOr<std::unique_ptr<kernels::CudaBackend>> cuda =
-        kernels::CudaBackend::Create({.batch_invariant = absl::GetFlag(FLAGS_batch_invariant),
-                                      .hopper_attention = absl::GetFlag(FLAGS_hopper_attention),
-                                      .warpgroup_products = absl::GetFlag(FLAGS_warpgroup_products),
-                                      .pieces_per_place = absl::GetFlag(FLAGS_pieces_per_place),
-                                      .record_steps = absl::GetFlag(FLAGS_record_steps),
-                                      .time_steps = true});
-    if (!cuda.ok()) {
-      std::fprintf(stderr, "gpu_bench: %s\n", std::string(cuda.status().message()).c_str());
-      return 1;
-    }
-    known = cuda->get();
-    backend = *std::move(cuda);
+    auto cuda = Must(kernels::CudaBackend::Create({.batch_invariant = absl::GetFlag(FLAGS_batch_invariant),
+                                                   .hopper_attention = absl::GetFlag(FLAGS_hopper_attention),
+                                                   .warpgroup_products = absl::GetFlag(FLAGS_warpgroup_products),
+                                                   .fused_layers = absl::GetFlag(FLAGS_fused_layers),
+                                                   .pieces_per_place = absl::GetFlag(FLAGS_pieces_per_place),
+                                                   .record_steps = absl::GetFlag(FLAGS_record_steps),
+                                                   .time_steps = true}));
+    known = cuda.get();
+    backend = std::move(cuda);
   }
   Bench bench(SizesOf(absl::GetFlag(FLAGS_shape)), *backend, known);
   bench.Load();
@@ -387,7 +384,6 @@ int Run() {
   bench.Prefills();
   bench.Park();
   if (absl::GetFlag(FLAGS_products)) bench.MeasureProducts();
-  return 0;
 }
 
 }  // namespace
@@ -396,5 +392,5 @@ int Run() {
 int main(int argc, char** argv) {
   absl::ParseCommandLine(argc, argv);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  return fermata::Run();
+  fermata::Run();
 }

@@ -1,8 +1,10 @@
 #include "tests/kernels/cuda/attention_check.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 
 namespace fermata::kernels {
 namespace {
@@ -87,6 +89,96 @@ void AttentionCheck::Decode(int32_t head_size, int32_t kv_heads, int32_t group, 
       b.Attention(1, kv_heads * group, *at(q), *at(output));
     });
     Compare("Decode " + shape, output, 2 * kRounding, 0.04);
+  }
+}
+
+std::vector<AttentionCheck::Context> AttentionCheck::MakeContexts(int32_t head_size, int32_t kv_heads, int32_t group,
+                                                                  const std::vector<int32_t>& lengths) {
+  std::vector<float> frequencies(head_size / 2);
+  for (int32_t i = 0; i < head_size / 2; ++i) frequencies[i] = std::pow(10000.0f, -2.0f * i / head_size);
+  std::vector<Context> contexts;
+  int32_t block_count = 0;
+  for (const int32_t length : lengths) {
+    const int64_t size = int64_t{length} * kv_heads * head_size;
+    contexts.push_back({RandomBf16(size * group, 1.0f, random_),
+                        RandomBf16(size, 1.0f, random_),
+                        RandomBf16(size, 1.0f, random_),
+                        {},
+                        length});
+    for (int32_t p = 0; p < length; p += kBlockTokens) contexts.back().blocks.push_back(block_count++);
+  }
+  CudaBackend& cuda = twins_.cuda();
+  Expect("SetRope", cuda.SetRope(frequencies).ok());
+  Expect("AllocateKv", cuda.AllocateKv({block_count, kBlockTokens, 2, kv_heads, head_size}).ok());
+  for (const Context& context : contexts) Step(kv_heads, kv_heads * group, {{&context, 0, context.length}});
+  return contexts;
+}
+
+std::vector<float> AttentionCheck::Step(int32_t kv_heads, int32_t head_count, const std::vector<Part>& parts) {
+  std::vector<Segment> segments;
+  std::vector<float> q, k, v;
+  int32_t rows = 0;
+  for (const Part& part : parts) {
+    const auto add = [&](const std::vector<float>& from, std::vector<float>* to) {
+      const int64_t size = static_cast<int64_t>(from.size()) / part.context->length;
+      to->insert(to->end(), from.begin() + part.first * size, from.begin() + (part.first + part.count) * size);
+    };
+    add(part.context->q, &q);
+    add(part.context->k, &k);
+    add(part.context->v, &v);
+    segments.push_back({rows, part.count, part.first, part.context->blocks.data()});
+    rows += part.count;
+  }
+  const Twins::Pair queries = twins_.Make(q);
+  const Twins::Pair keys = twins_.Make(k);
+  const Twins::Pair values = twins_.Make(v);
+  const Twins::Pair output = twins_.MakePoisoned(queries.count);
+  CudaBackend& cuda = twins_.cuda();
+  cuda.BeginStep(segments);
+  cuda.RopeAndStore(1, head_count, *queries.cuda, *keys.cuda, *values.cuda);
+  cuda.Attention(1, head_count, *queries.cuda, *output.cuda);
+  return twins_.CudaValues(output);
+}
+
+std::vector<AttentionCheck::Part> AttentionCheck::InCompany(const std::vector<Context>& contexts,
+                                                            const Context& context, int32_t position, int32_t* row) {
+  const auto below = [&](int32_t bound) { return static_cast<int32_t>(random_() % static_cast<uint32_t>(bound)); };
+  std::vector<Part> parts;
+  for (const Context& other : contexts) {
+    if (&other == &context || below(3) == 0) continue;
+    const int32_t count = std::min(below(2) == 0 ? 1 : 1 + below(9), other.length);
+    parts.push_back({&other, below(other.length - count + 1), count});
+  }
+  const int32_t most = below(3) == 0 ? 0 : below(2) == 0 ? 2 : 200;
+  const int32_t before = std::min(below(most + 1), position);
+  const int32_t after = std::min(below(most + 1), context.length - 1 - position);
+  parts.push_back({&context, position - before, before + 1 + after});
+  std::shuffle(parts.begin(), parts.end(), random_);
+  *row = before;
+  for (const Part& part : parts) {
+    if (part.context == &context) break;
+    *row += part.count;
+  }
+  return parts;
+}
+
+void AttentionCheck::Invariance(int32_t head_size, int32_t kv_heads, int32_t group,
+                                const std::vector<int32_t>& lengths) {
+  const std::vector<Context> contexts = MakeContexts(head_size, kv_heads, group, lengths);
+  const int32_t size = kv_heads * group * head_size;
+  for (const Context& context : contexts) {
+    for (const int32_t length : {1, 64, 65, 255, 256, 257, 512, 838, 8000}) {
+      if (length > context.length) continue;
+      const std::vector<float> alone = Step(kv_heads, kv_heads * group, {{&context, length - 1, 1}});
+      for (int round = 0; round < 6; ++round) {
+        int32_t row = 0;
+        const std::vector<Part> parts = InCompany(contexts, context, length - 1, &row);
+        const std::vector<float> all = Step(kv_heads, kv_heads * group, parts);
+        tally_.Compare(absl::StrCat("Invariance head ", head_size, ", ", kv_heads, " x ", group, ", length ", length,
+                                    " of ", context.length, ", row ", row, " of ", all.size() / size),
+                       absl::MakeConstSpan(all).subspan(int64_t{row} * size, size), alone, 0, 0);
+      }
+    }
   }
 }
 

@@ -26,7 +26,35 @@ class AttentionCheck {
   // Contexts of `lengths` that go on by a token each, twice: stored and attended to in one go where the back end can.
   void Decode(int32_t head_size, int32_t kv_heads, int32_t group, const std::vector<int32_t>& lengths);
 
+  // Of contexts of `lengths`, tokens around the ends of tiles have the same bits when each is decoded alone, with
+  // others before and after it, and in chunks. REQUIRES: the back end is batch-invariant.
+  void Invariance(int32_t head_size, int32_t kv_heads, int32_t group, const std::vector<int32_t>& lengths);
+
  private:
+  // What was drawn for a context's tokens, before positions turn it.
+  struct Context {
+    std::vector<float> q, k, v;
+    std::vector<int32_t> blocks;
+    int32_t length;
+  };
+  // Tokens of one in a step.
+  struct Part {
+    const Context* context;
+    int32_t first;
+    int32_t count;
+  };
+
+  // Contexts with a cache that has all of them.
+  std::vector<Context> MakeContexts(int32_t head_size, int32_t kv_heads, int32_t group,
+                                    const std::vector<int32_t>& lengths);
+
+  // Stores and attends to these, on CUDA alone, in one step; the results, row after row.
+  std::vector<float> Step(int32_t kv_heads, int32_t head_count, const std::vector<Part>& parts);
+
+  // A step with tokens before and after `position`, and with some others of `contexts`; which row it is of.
+  std::vector<Part> InCompany(const std::vector<Context>& contexts, const Context& context, int32_t position,
+                              int32_t* row);
+
   // Random rows; their queries, as they were turned, if asked for: the same for both, and the step begun anew.
   void Store(const std::vector<Segment>& segments, int32_t rows, int32_t kv_heads, int32_t group, int32_t head_size,
              Twins::Pair* q_out, const std::string& shape);

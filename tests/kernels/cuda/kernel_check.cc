@@ -3,8 +3,8 @@
 // its result once may be off by 2^-8 of it (bfloat16 has 8 bits); sums add what float32 may lose over their length, and
 // attention the rounding of its weights.
 //
-//   kernel_check [seed [portable | invariant | few]]: without Hopper's attention, batch-invariant, or little, for
-//   sanitizers
+//   kernel_check [seed [portable | invariant] [few]]: without Hopper's attention; batch-invariant, where rows alone and
+//   in company are compared too; little, for sanitizers
 
 #include <algorithm>
 #include <cmath>
@@ -254,7 +254,7 @@ class KernelCheck {
   Tally tally;
 };
 
-void Few(KernelCheck& check, AttentionCheck& attention) {
+void Few(KernelCheck& check, AttentionCheck& attention, bool invariant) {
   check.Rows(3, 257);
   check.Rows(3, 64);
   check.Product(3, 264, {40, 33}, true);
@@ -268,6 +268,7 @@ void Few(KernelCheck& check, AttentionCheck& attention) {
   attention.Decode(128, 2, 4, {300, 63, 64, 1100});
   attention.Attention(128, 2, 4, {300, 65}, {140, 1}, true);
   attention.Attention(64, 1, 3, {300, 65}, {70, 1}, false);
+  if (invariant) attention.Invariance(128, 1, 4, {600, 70});
 }
 
 int Run(uint32_t seed, const cuda::DeviceOptions& options, bool few) {
@@ -276,7 +277,7 @@ int Run(uint32_t seed, const cuda::DeviceOptions& options, bool few) {
   KernelCheck check(*twins, seed);
   AttentionCheck attention(*twins, seed + 1, check.tally);
   if (few) {
-    Few(check, attention);
+    Few(check, attention, options.batch_invariant);
     return check.tally.Finish();
   }
   for (const int32_t rows : {1, 3, 130}) {
@@ -328,6 +329,13 @@ int Run(uint32_t seed, const cuda::DeviceOptions& options, bool few) {
       }
     }
   }
+  if (options.batch_invariant) {
+    attention.Invariance(128, 2, 4, {8000, 1000});
+    attention.Invariance(128, 8, 1, {8000, 900, 513, 257, 300, 65, 8000, 700});
+    for (const int32_t head : {16, 64, 80, 128}) {
+      for (const int32_t group : {1, 3, 17}) attention.Invariance(head, 2, group, {1100, 300, 900, 257, 100});
+    }
+  }
   return check.tally.Finish();
 }
 
@@ -338,8 +346,10 @@ int main(int argc, char** argv) {
   std::random_device entropy;
   const uint32_t seed = argc > 1 ? static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10)) : entropy();
   fermata::kernels::cuda::DeviceOptions options;
-  if (argc > 2) options.hopper_attention = std::string(argv[2]) != "portable";
-  if (argc > 2) options.batch_invariant = std::string(argv[2]) == "invariant";
+  const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
+  const auto has = [&](const std::string& word) { return std::count(words.begin(), words.end(), word) > 0; };
+  options.hopper_attention = !has("portable");
+  options.batch_invariant = has("invariant");
   std::printf("seed %u\n", seed);
-  return fermata::kernels::Run(seed, options, argc > 2 && std::string(argv[2]) == "few");
+  return fermata::kernels::Run(seed, options, has("few"));
 }

@@ -34,7 +34,7 @@ namespace fermata {
 namespace {
 
 constexpr int32_t kBlockTokens = 16;
-constexpr int32_t kBlockCount = 80;
+constexpr int32_t kBlockCount = 110;
 constexpr int32_t kMaxStepTokens = 256;
 constexpr int32_t kGenerations = 16;
 constexpr int32_t kSlots = 5;
@@ -145,7 +145,8 @@ SamplingParams RandomSampling(std::mt19937& random) {
 std::vector<GenerationSpec> RandomSpecs(std::mt19937& random) {
   std::vector<GenerationSpec> specs(kGenerations);
   for (GenerationSpec& spec : specs) {
-    const uint32_t length = 1 + random() % 150;
+    // Some have several tiles of attention.
+    const uint32_t length = random() % 4 == 0 ? 180 + random() % 240 : 1 + random() % 150;
     for (uint32_t i = 0; i < length; ++i) spec.prompt.push_back(TokenId{static_cast<int32_t>(random() % 256)});
     spec.sampling = RandomSampling(random);
     spec.priority = static_cast<int32_t>(random() % 3);

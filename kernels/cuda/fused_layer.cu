@@ -245,7 +245,9 @@ class Block {
     }
   }
 
-  // kScaling threads: by what a row's products are multiplied, since it is only known once its sums are.
+  // kScaling threads: by what a row's products are multiplied, since it is only known once its sums are. Those of the
+  // phase before were read by then: all blocks of threads, this one too, have combined what came after it. (racecheck
+  // knows nothing of such counters, and reports it.)
   __device__ void FindScales() const {
     AwaitPrevious();
     const int32_t count = Spans() * kWarps;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/cuda/bf16_ops.cuh"
+#include "kernels/cuda/device_query.h"
 #include "kernels/cuda/fused_layer.h"
 #include "kernels/cuda/layer_plan.h"
 #include "kernels/cuda/tensor_map.h"
@@ -623,14 +624,6 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-int Processors() {
-  int device = 0;
-  int count = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-  return count;
-}
-
 bool MapMatrix(const uint16_t* data, int32_t columns, int32_t rows, int64_t stride, int32_t box_rows,
                CUtensorMap* map) {
   const TensorMap made = MapTensor(data, {2,
@@ -658,7 +651,7 @@ int Launch(const FusedLayer& layer, cudaStream_t stream) {
   static const cudaError_t allowed =
       cudaFuncSetAttribute(FusedLayerKernel<kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes);
   if (allowed != cudaSuccess) return allowed;
-  static const int processors = Processors();
+  static const int32_t processors = Processors();
   const int32_t embedding = layer.down.size;
   const Operands all[kPhases] = {
       {layer.attention_output, layer.attention, layer.attention_stride, nullptr, 0},
@@ -711,8 +704,8 @@ int64_t FusedLayerPartialFloats(const FusedLayer& layer) {
 }
 
 bool ServesFusedLayer(const FusedLayer& layer) {
-  static const bool has_maps = HasTensorMaps();
-  if (!has_maps || layer.rows < 1 || layer.rows > kFusedLayerRows) return false;
+  static const bool is_hopper = IsHopper();
+  if (!is_hopper || layer.rows < 1 || layer.rows > kFusedLayerRows) return false;
   const int32_t embedding = layer.down.size;
   const bool last = layer.next_inputs.weights == nullptr;
   return IsServed(layer.attention_output) && IsServed(layer.gate_up) && IsServed(layer.down) &&

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "kernels/cuda/device_query.h"
 #include "kernels/cuda/tensor_map.h"
 
 namespace fermata::kernels::cuda {
@@ -27,19 +28,9 @@ Encode FindEncode() {
 
 }  // namespace
 
-bool HasTensorMaps() {
-  int device = 0;
-  int major = 0;
-  int minor = 0;
-  return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess && major == 9 &&
-         minor == 0;
-}
-
 TensorMap MapTensor(const void* data, const TensorShape& shape) {
   TensorMap map;
-  static const Encode encode = HasTensorMaps() ? FindEncode() : nullptr;
+  static const Encode encode = IsHopper() ? FindEncode() : nullptr;
   if (encode == nullptr) return map;
   cuuint64_t extents[4], strides[3];
   cuuint32_t box[4];

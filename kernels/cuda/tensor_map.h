@@ -20,9 +20,6 @@ struct TensorShape {
   uint32_t box[4] = {};      // the innermost at most 64
 };
 
-// Whether the device that is set has the accelerator: compute capability 9.0.
-bool HasTensorMaps();
-
 // Boxes lie in shared memory as warpgroup_ops.cuh says; what is outside of the tensor is zeros. `data` is device
 // memory, 16-byte aligned. Not usable where the device has no accelerator, or the driver refuses.
 TensorMap MapTensor(const void* data, const TensorShape& shape);

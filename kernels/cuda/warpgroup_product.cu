@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/cuda/bf16_ops.cuh"
+#include "kernels/cuda/device_query.h"
 #include "kernels/cuda/tensor_map.h"
 #include "kernels/cuda/warpgroup_ops.cuh"
 #include "kernels/cuda/warpgroup_product.h"
@@ -296,19 +297,11 @@ int LaunchFor(const WarpgroupOperands& operands, int32_t pieces, cudaStream_t st
   return Launch<kWarpgroupProductRows, kBoxes>(operands, pieces, stream);
 }
 
-int Processors() {
-  int device = 0;
-  int count = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-  return count;
-}
-
 }  // namespace
 
 std::vector<WarpgroupPlan> WarpgroupPlans(const WarpgroupOperands& operands) {
   std::vector<WarpgroupPlan> plans;
-  static const int processors = HasTensorMaps() ? Processors() : 0;
+  static const int32_t processors = IsHopper() ? Processors() : 0;
   if (processors == 0 || operands.rows > kWarpgroupProductRows || operands.size % 8 != 0 || operands.columns % 8 != 0 ||
       operands.x_stride % 8 != 0 || operands.output_stride % 8 != 0) {
     return plans;

@@ -5,9 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,16 +17,6 @@
 
 namespace fermata {
 namespace {
-
-template <typename T>
-std::vector<T> ReadNumbers(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  std::vector<T> numbers(bytes.size() / sizeof(T));
-  std::memcpy(numbers.data(), bytes.data(), numbers.size() * sizeof(T));
-  EXPECT_FALSE(numbers.empty()) << "nothing in " << path;
-  return numbers;
-}
 
 class FamilyGoldenTest : public testing::TestWithParam<std::string> {
  protected:
@@ -46,6 +33,7 @@ class FamilyGoldenTest : public testing::TestWithParam<std::string> {
     ForcedSequence sequence = driver.Begin(ReadNumbers<int32_t>(folder + "/tokens.bin"), /*first_output=*/0);
     driver.Run(sequence, chunk);
     const std::vector<float> expected = ReadNumbers<float>(folder + "/logits.bin");
+    EXPECT_FALSE(expected.empty()) << "no logits in " << folder;
     std::vector<float> computed;
     for (const std::vector<float>& row : sequence.logits) computed.insert(computed.end(), row.begin(), row.end());
     EXPECT_EQ(computed.size(), expected.size());

@@ -4,6 +4,9 @@
 #define FERMATA_TESTS_MODEL_LOGITS_DRIVER_H_
 
 #include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +29,16 @@ struct ForcedSequence {
   std::vector<int32_t> blocks;
   std::vector<std::vector<float>> logits;  // after token first_output, first_output + 1, ...
 };
+
+// All numbers of a file, such as tokens or logits that others made; none if there is no such file.
+template <typename T>
+std::vector<T> ReadNumbers(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::vector<T> numbers(bytes.size() / sizeof(T));
+  std::memcpy(numbers.data(), bytes.data(), numbers.size() * sizeof(T));
+  return numbers;
+}
 
 class LogitsDriver {
  public:

@@ -10,9 +10,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <memory>
 #include <random>
@@ -35,16 +32,6 @@ namespace {
 constexpr double kTolerance = 0.03;
 
 constexpr double kCpuTolerance = 1e-4;
-
-// All numbers of a file; none if there is no such file.
-template <typename T>
-std::vector<T> ReadNumbers(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  std::vector<T> numbers(bytes.size() / sizeof(T));
-  std::memcpy(numbers.data(), bytes.data(), numbers.size() * sizeof(T));
-  return numbers;
-}
 
 std::vector<float> Logits(const std::string& path, std::unique_ptr<kernels::Backend> backend, int32_t chunk) {
   LogitsDriver driver(path, std::move(backend));

@@ -14,6 +14,7 @@
 
 #include "kernels/cuda/fused_layer.h"
 #include "kernels/cuda/row_kernels.h"
+#include "tools/bench/gpu/bench_device.h"
 
 namespace fermata::kernels::cuda {
 namespace {
@@ -25,32 +26,28 @@ constexpr int64_t kLayerElements = int64_t{kEmbedding} * (kEmbedding + 3 * kFeed
 constexpr int kLayers = 16;
 constexpr int kRounds = 9;
 
-void Must(int error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(static_cast<cudaError_t>(error)));
-  std::exit(1);
-}
-
-template <typename T>
-T* Allocate(int64_t count) {
-  void* memory = nullptr;
-  Must(cudaMalloc(&memory, static_cast<size_t>(count) * sizeof(T)), "memory");
-  Must(cudaMemset(memory, 0, static_cast<size_t>(count) * sizeof(T)), "memory");
-  return static_cast<T*>(memory);
-}
-
 uint16_t* Noise(int64_t count, cudaStream_t stream) {
   uint16_t* memory = Allocate<uint16_t>(count);
   Must(FillWithNoise(count, memory, stream), "noise");
   return memory;
 }
 
+// The matrices of a layer, one behind the other.
+void SetWeights(const uint16_t* weights, FusedLayer* layer) {
+  const auto take = [&](int32_t size, int32_t columns) {
+    const FusedMatrix matrix = {weights, size, columns};
+    weights += int64_t{size} * columns;
+    return matrix;
+  };
+  layer->attention_output = take(kEmbedding, kEmbedding);
+  layer->gate_up = take(2 * kFeedForward, kEmbedding);
+  layer->down = take(kEmbedding, kFeedForward);
+  layer->next_inputs = take(kInputs, kEmbedding);
+}
+
 int Run(const std::vector<int32_t>& all_rows) {
-  cudaStream_t stream;
-  cudaEvent_t begin, end;
-  Must(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
-  Must(cudaEventCreate(&begin), "event");
-  Must(cudaEventCreate(&end), "event");
+  const TimedStream timed;
+  const cudaStream_t stream = timed.stream();
   const uint16_t* weights = Noise(kLayerElements * kLayers, stream);
   FusedLayer layer;
   layer.feed_forward_norm = Allocate<float>(kEmbedding);
@@ -65,40 +62,23 @@ int Run(const std::vector<int32_t>& all_rows) {
   layer.inputs = Allocate<uint16_t>(int64_t{kFusedLayerRows} * kInputs);
   layer.inputs_stride = kInputs;
   layer.tickets = Allocate<uint32_t>(kFusedLayerTickets);
-  const auto matrix = [&](int layer_index, int64_t from, int32_t size, int32_t columns) {
-    return FusedMatrix{weights + layer_index * kLayerElements + from, size, columns};
-  };
+  SetWeights(weights, &layer);
+  layer.partials = Allocate<float>(FusedLayerPartialFloats(layer));
   for (const int32_t rows : all_rows) {
     layer.rows = rows;
-    std::vector<float> milliseconds;
-    for (int round = -1; round < kRounds; ++round) {
-      Must(cudaEventRecord(begin, stream), "event");
+    if (!ServesFusedLayer(layer)) {
+      std::fprintf(stderr, "%d rows, or this device, are not served\n", rows);
+      return 1;
+    }
+    const std::vector<float> milliseconds = timed.Measure(kRounds, [&] {
       for (int i = 0; i < kLayers; ++i) {
-        int64_t from = 0;
-        layer.attention_output = matrix(i, from, kEmbedding, kEmbedding);
-        from += int64_t{kEmbedding} * kEmbedding;
-        layer.gate_up = matrix(i, from, 2 * kFeedForward, kEmbedding);
-        from += int64_t{2} * kFeedForward * kEmbedding;
-        layer.down = matrix(i, from, kEmbedding, kFeedForward);
-        from += int64_t{kEmbedding} * kFeedForward;
-        layer.next_inputs = matrix(i, from, kInputs, kEmbedding);
-        if (layer.partials == nullptr) layer.partials = Allocate<float>(FusedLayerPartialFloats(layer));
-        if (!ServesFusedLayer(layer)) {
-          std::fprintf(stderr, "this device is not served\n");
-          return 1;
-        }
+        SetWeights(weights + i * kLayerElements, &layer);
         Must(LaunchFusedLayer(layer, stream), "layer");
       }
-      Must(cudaEventRecord(end, stream), "event");
-      Must(cudaEventSynchronize(end), "layers");
-      float elapsed = 0;
-      Must(cudaEventElapsedTime(&elapsed, begin, end), "time");
-      if (round >= 0) milliseconds.push_back(elapsed / kLayers);
-    }
-    std::sort(milliseconds.begin(), milliseconds.end());
-    const double us = milliseconds[milliseconds.size() / 2] * 1e3;
+    });
+    const double us = milliseconds[milliseconds.size() / 2] / kLayers * 1e3;
     std::printf("{\"bench\":\"fused_layer\",\"rows\":%d,\"us\":%.2f,\"least_us\":%.2f,\"tb_per_s\":%.3f}\n", rows, us,
-                milliseconds[0] * 1e3, 2.0 * static_cast<double>(kLayerElements) / us / 1e6);
+                milliseconds[0] / kLayers * 1e3, 2.0 * static_cast<double>(kLayerElements) / us / 1e6);
     std::fflush(stdout);
   }
   return 0;

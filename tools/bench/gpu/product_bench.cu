@@ -15,6 +15,7 @@
 
 #include "kernels/cuda/row_kernels.h"
 #include "kernels/cuda/warpgroup_product.h"
+#include "tools/bench/gpu/bench_device.h"
 
 namespace fermata::kernels::cuda {
 namespace {
@@ -31,28 +32,12 @@ struct Shape {
   bool gated;
 };
 
-void Must(int error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(static_cast<cudaError_t>(error)));
-  std::exit(1);
-}
-
-template <typename T>
-T* Allocate(int64_t count) {
-  void* memory = nullptr;
-  Must(cudaMalloc(&memory, static_cast<size_t>(count) * sizeof(T)), "memory");
-  return static_cast<T*>(memory);
-}
-
 class Bench {
  public:
   Bench() : weights_(Allocate<uint16_t>(kElements)), x_(Allocate<uint16_t>(kRows * kColumns)) {
     output_ = Allocate<float>(kRows * kSize);
-    Must(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
-    Must(cudaEventCreate(&begin_), "event");
-    Must(cudaEventCreate(&end_), "event");
-    Must(FillWithNoise(kElements, weights_, stream_), "noise");
-    Must(FillWithNoise(kRows * kColumns, x_, stream_), "noise");
+    Must(FillWithNoise(kElements, weights_, stream_.stream()), "noise");
+    Must(FillWithNoise(kRows * kColumns, x_, stream_.stream()), "noise");
   }
 
   void Measure(const Shape& shape, int32_t rows) {
@@ -62,21 +47,13 @@ class Bench {
     const int64_t elements = int64_t{shape.size} * shape.columns * (shape.gated ? 2 : 1);
     const int64_t matrices = std::max(kElements / elements, int64_t{1});
     for (const WarpgroupPlan& plan : WarpgroupPlans(operands)) {
-      std::vector<float> milliseconds;
-      for (int round = -1; round < kRounds; ++round) {
-        Must(cudaEventRecord(begin_, stream_), "event");
+      const std::vector<float> milliseconds = stream_.Measure(kRounds, [&] {
         for (int i = 0; i < kProducts; ++i) {
           operands.weights = weights_ + next_++ % matrices * elements;
-          Must(WarpgroupProduct(operands, plan, stream_), "product");
+          Must(WarpgroupProduct(operands, plan, stream_.stream()), "product");
         }
-        Must(cudaEventRecord(end_, stream_), "event");
-        Must(cudaEventSynchronize(end_), "products");
-        float elapsed = 0;
-        Must(cudaEventElapsedTime(&elapsed, begin_, end_), "time");
-        if (round >= 0) milliseconds.push_back(elapsed / kProducts);
-      }
-      std::sort(milliseconds.begin(), milliseconds.end());
-      const double us = milliseconds[milliseconds.size() / 2] * 1e3;
+      });
+      const double us = milliseconds[milliseconds.size() / 2] / kProducts * 1e3;
       std::printf(
           "{\"bench\":\"warpgroup_product\",\"what\":\"%s\",\"rows\":%d,\"outputs\":%d,\"pieces\":%d,\"us\":%.2f,"
           "\"tb_per_s\":%.3f}\n",
@@ -93,9 +70,7 @@ class Bench {
   uint16_t* weights_;
   uint16_t* x_;
   float* output_;
-  cudaStream_t stream_ = nullptr;
-  cudaEvent_t begin_ = nullptr;
-  cudaEvent_t end_ = nullptr;
+  const TimedStream stream_;
   int64_t next_ = 0;
 };
 

@@ -18,20 +18,13 @@ constexpr int kPhases = 4;  // products: attention's output, gate and up, down, 
 constexpr int kStep = kLayerStep;
 constexpr int kGroups = 2;  // warpgroups that multiply
 constexpr int kComputing = kGroups * 128;
-constexpr int kThreads = kComputing + 128;  // and a warpgroup of which one warp brings weights, one rows, and two:
-constexpr int kScaling = 2 * kWarpSize;     // find scales
-constexpr int kComputingRegisters = 232;
-constexpr int kBringingRegisters = 40;
+constexpr int kThreads = kComputing + 128;  // and a warpgroup that brings what they multiply
 constexpr uint32_t kSlotBytes = kLayerBoxOutputs * kStep * 2;
 constexpr int32_t kSpan = kComputing * 8;  // columns of a row that are combined at a time
 constexpr int32_t kMaxSpans = 4;
 constexpr int kWarps = kComputing / kWarpSize;
 
-// Places of counters among the tickets. Those of tiles follow.
-constexpr int kMultiplied = 0;      // blocks of threads that are done with a phase: one counter for each
-constexpr int kCombined = kPhases;  // that are done with combining: one for each norm
-constexpr int kDone = kCombined + 2;
-constexpr int kFirstTile = 8;
+constexpr int kFirstTile = 8;  // ticket, after the counters
 
 // Of shared memory: slots for boxes of weights, and stages for as many columns of all rows.
 template <int kRows>
@@ -74,11 +67,21 @@ struct Maps {
   CUtensorMap rows[kPhases];
 };
 
-__host__ __device__ inline int32_t TileOutputs(const Phase& phase) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+constexpr int kScaling = 2 * kWarpSize;  // threads that find scales, besides one that brings weights and one for rows
+constexpr int kComputingRegisters = 232;
+constexpr int kBringingRegisters = 40;
+
+// Places of counters among the tickets.
+constexpr int kMultiplied = 0;      // blocks of threads that are done with a phase: one counter for each
+constexpr int kCombined = kPhases;  // that are done with combining: one for each norm
+constexpr int kDone = kCombined + 2;
+static_assert(kDone < kFirstTile, "tickets of tiles follow");
+
+__device__ inline int32_t TileOutputs(const Phase& phase) {
   return phase.boxes * phase.box_rows / (phase.gated ? 2 : 1);
 }
-
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 // A place in a ring, and which time round it is.
 template <int kSize>

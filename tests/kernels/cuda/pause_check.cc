@@ -35,9 +35,12 @@ namespace {
 
 constexpr int32_t kBlockTokens = 16;
 constexpr int32_t kBlockCount = 110;
+constexpr int32_t kContextTokens = 512;
 constexpr int32_t kMaxStepTokens = 256;
 constexpr int32_t kGenerations = 16;
 constexpr int32_t kSlots = 5;
+// Of the host's memory: enough for all, so that none is ended since no tier has room for it.
+constexpr int32_t kHostBlocks = kGenerations * kContextTokens / kBlockTokens;
 
 struct Output {
   std::vector<TokenId> tokens;
@@ -157,7 +160,7 @@ std::vector<GenerationSpec> RandomSpecs(std::mt19937& random) {
 EngineOptions Options(int32_t slots, int32_t step_tokens) {
   EngineOptions options;
   options.max_running = slots;
-  options.context_tokens = 512;
+  options.context_tokens = kContextTokens;
   options.block_tokens = kBlockTokens;
   options.block_count = kBlockCount;
   options.step_tokens = step_tokens;
@@ -175,7 +178,7 @@ std::vector<Output> Undisturbed(const std::vector<GenerationSpec>& specs, const 
 std::vector<Output> Disturbed(const std::vector<GenerationSpec>& specs, const LoadedModel& model, ModelRunner& runner,
                               std::mt19937& random, std::string* what) {
   const int32_t step_tokens = 16 + static_cast<int32_t>(random() % 100);
-  Run run(Options(kSlots, step_tokens), 64 * runner.kv_block_bytes(), model, runner);
+  Run run(Options(kSlots, step_tokens), kHostBlocks * runner.kv_block_bytes(), model, runner);
   size_t asked = 0;
   while (!run.finished(specs.size())) {
     if (asked < specs.size() && random() % 3 == 0) {

@@ -11,8 +11,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <random>
 #include <string>
 #include <vector>
@@ -378,8 +376,6 @@ int Run(uint32_t seed, bool few) {
 }  // namespace fermata::kernels::cuda
 
 int main(int argc, char** argv) {
-  std::random_device entropy;
-  const uint32_t seed = argc > 1 ? static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10)) : entropy();
-  std::printf("seed %u\n", seed);
+  const uint32_t seed = fermata::kernels::SeedOf(argc, argv);
   return fermata::kernels::cuda::Run(seed, argc > 2 && std::string(argv[2]) == "few");
 }

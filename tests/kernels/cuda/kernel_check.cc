@@ -9,8 +9,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <random>
 #include <string>
 #include <utility>
@@ -343,13 +341,11 @@ int Run(uint32_t seed, const cuda::DeviceOptions& options, bool few) {
 }  // namespace fermata::kernels
 
 int main(int argc, char** argv) {
-  std::random_device entropy;
-  const uint32_t seed = argc > 1 ? static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10)) : entropy();
+  const uint32_t seed = fermata::kernels::SeedOf(argc, argv);
   fermata::kernels::cuda::DeviceOptions options;
   const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
   const auto has = [&](const std::string& word) { return std::count(words.begin(), words.end(), word) > 0; };
   options.hopper_attention = !has("portable");
   options.batch_invariant = has("invariant");
-  std::printf("seed %u\n", seed);
   return fermata::kernels::Run(seed, options, has("few"));
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -30,6 +31,12 @@ std::vector<float> RandomBf16(int64_t count, float deviation, std::mt19937& rand
     std::memcpy(&value, &bits, sizeof(bits));
   }
   return values;
+}
+
+uint32_t SeedOf(int argc, char** argv) {
+  const uint32_t seed = argc > 1 ? static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10)) : std::random_device()();
+  std::printf("seed %u\n", seed);
+  return seed;
 }
 
 void Tally::Compare(const std::string& what, absl::Span<const float> actual, absl::Span<const float> expected,

@@ -21,6 +21,9 @@ namespace fermata::kernels {
 // Normal, and exact in bfloat16, so that both back ends begin with the same.
 std::vector<float> RandomBf16(int64_t count, float deviation, std::mt19937& random);
 
+// A program's first argument, or any if it has none; printed, so that it can be given again.
+uint32_t SeedOf(int argc, char** argv);
+
 // Counts what passed, prints what failed.
 class Tally {
  public:

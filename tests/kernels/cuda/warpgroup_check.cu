@@ -9,8 +9,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -140,9 +138,7 @@ int Run(uint32_t seed, bool few, bool whole) {
 }  // namespace fermata::kernels::cuda
 
 int main(int argc, char** argv) {
-  std::random_device entropy;
-  const uint32_t seed = argc > 1 ? static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10)) : entropy();
-  std::printf("seed %u\n", seed);
+  const uint32_t seed = fermata::kernels::SeedOf(argc, argv);
   const std::string mode = argc > 2 ? argv[2] : "";
   return fermata::kernels::cuda::Run(seed, mode == "few", mode == "whole");
 }

@@ -35,7 +35,7 @@ namespace fermata::kernels::cuda {
 struct DeviceOptions {
   bool batch_invariant = false;
   bool hopper_attention = true;    // attention by warpgroups' products and bulk copies, where device and shape allow it
-  bool warpgroup_products = true;  // products of some dozens of rows by WarpgroupProduct(), where that is faster
+  bool warpgroup_products = true;  // products by WarpgroupProduct() and GatedProduct(), where those are faster
   bool fused_layers = true;        // all between two attentions in one kernel, for rows with which that is faster
   int32_t pieces_per_place = 1;  // of attention's work for each place on the device; more pieces cost more in being put
                                  // together than they gain

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/gated_product.h"
 #include "kernels/cuda/matrix_product.h"
 #include "kernels/cuda/row_kernels.h"
 #include "kernels/cuda/warpgroup_product.h"
@@ -185,6 +186,7 @@ class MatrixProduct::Implementation {
   struct Choice {
     cublasLtMatmulAlgo_t algorithm = {};
     WarpgroupPlan own;  // instead, if it has outputs
+    GatedPlan gated;    // likewise
   };
 
   struct Plan {
@@ -218,6 +220,10 @@ class MatrixProduct::Implementation {
     if (plan.choice.own.outputs > 0) {
       return CudaStatus(WarpgroupProduct(Operands(shape, weights, x, rows, output), plan.choice.own, stream_),
                         "a product by warpgroups");
+    }
+    if (plan.choice.gated.outputs > 0) {
+      return CudaStatus(GatedProduct(Operands(shape, weights, x, rows, output), plan.choice.gated, stream_),
+                        "a gated product");
     }
     Description& d = plan.description;
     d.SetRows(rows);
@@ -284,11 +290,11 @@ class MatrixProduct::Implementation {
     auto advice = Advice(plan->description, kCandidates, "plans");
     if (!advice.ok()) return advice.status();
     std::vector<Candidate> candidates;
-    for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, {algorithm, {}}});
+    for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, {algorithm, {}, {}}});
     if (warpgroups_) {
-      for (const WarpgroupPlan& own : WarpgroupPlans(Operands(shape, weights[0], x, rows, output))) {
-        candidates.push_back({kNever, {{}, own}});
-      }
+      const WarpgroupOperands operands = Operands(shape, weights[0], x, rows, output);
+      for (const WarpgroupPlan& own : WarpgroupPlans(operands)) candidates.push_back({kNever, {{}, own, {}}});
+      for (const GatedPlan& gated : GatedPlans(operands)) candidates.push_back({kNever, {{}, {}, gated}});
     }
     // The best of the first round are measured again, in turn: a device that becomes warm slows all of them down.
     for (int round = 0; round < kTuningRounds; ++round) {

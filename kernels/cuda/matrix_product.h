@@ -1,4 +1,5 @@
-// Products of many rows, by cuBLASLt or, up to some dozens, by WarpgroupProduct(), with plans that are kept.
+// Products of many rows, by cuBLASLt, or by WarpgroupProduct() or GatedProduct() where those are faster, with plans
+// that are kept.
 
 #ifndef FERMATA_KERNELS_CUDA_MATRIX_PRODUCT_H_
 #define FERMATA_KERNELS_CUDA_MATRIX_PRODUCT_H_
@@ -30,7 +31,7 @@ class MatrixProduct {
  public:
   // `batch_invariant`: each shape has one plan for any number of rows, so that a row's sums have one order; and one
   // of the library's that was seen to give the same bits for rows alone and in company. RESOURCE_EXHAUSTED if there is
-  // no memory for the workspace. `warpgroups`: whether WarpgroupProduct() is tried, too.
+  // no memory for the workspace. `warpgroups`: whether own kernels are tried, too.
   static absl::StatusOr<std::unique_ptr<MatrixProduct>> Create(CUstream_st* stream, bool batch_invariant,
                                                                bool warpgroups);
   ~MatrixProduct();

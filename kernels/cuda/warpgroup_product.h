@@ -27,7 +27,7 @@ struct WarpgroupOperands {
   int32_t columns = 0;
   const uint16_t* x = nullptr;  // bfloat16, [rows][columns]
   int64_t x_stride = 0;         // elements from one row to the next
-  int32_t rows = 0;             // 1 to kWarpgroupProductRows
+  int32_t rows = 0;             // WarpgroupPlans() has none for more than kWarpgroupProductRows
   void* output = nullptr;       // [rows][size]
   int64_t output_stride = 0;    // elements likewise
   bool float_output = false;    // else bfloat16

@@ -1,9 +1,9 @@
-// Goal: products by warpgroups give the sums that they promise, under every plan.
+// Goal: products by warpgroups, gated ones of many rows too, give the sums that they promise, under every plan.
 // Method: the plain sum in double, over fresh random operands that are exact in bfloat16; sizes, columns and rows that
 // fill no box; outputs poisoned first, and what lies between their rows checked to be left alone.
 //
-//   warpgroup_check [seed [few | whole]]: little, for sanitizers; whole: without plans of several pieces, whose meeting
-//   at a cluster's barrier racecheck does not know
+//   warpgroup_check [seed [few | whole]]: little, for sanitizers; whole: without plans of several pieces, and of
+//   clusters, whose meeting at a cluster's barrier racecheck does not know
 
 #include <cuda_runtime.h>
 
@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/gated_product.h"
 #include "kernels/cuda/warpgroup_product.h"
 #include "tests/kernels/cuda/device_values.h"
 #include "tests/kernels/cuda/twins.h"
@@ -72,25 +73,34 @@ class WarpgroupCheck {
     operands.float_output = c.floats;
     operands.gated = c.gated;
     const std::vector<WarpgroupPlan> plans = WarpgroupPlans(operands);
-    tally.Expect("there are plans", !plans.empty());
+    const std::vector<GatedPlan> gated_plans = GatedPlans(operands);
+    tally.Expect("there are plans of one kind", plans.empty() != gated_plans.empty());
     for (const WarpgroupPlan& plan : plans) {
-      if (!whole_ || plan.pieces == 1) Check(c, plan, operands, expected);
+      if (whole_ && plan.pieces > 1) continue;
+      Check(absl::StrCat(plan.outputs, " outputs, ", plan.pieces, " pieces"), c, operands, expected,
+            [&](const WarpgroupOperands& o) { return WarpgroupProduct(o, plan, /*stream=*/nullptr); });
+    }
+    for (const GatedPlan& plan : gated_plans) {
+      if (whole_ && plan.cluster > 1) continue;
+      Check(absl::StrCat(plan.outputs, " outputs, clusters of ", plan.cluster), c, operands, expected,
+            [&](const WarpgroupOperands& o) { return GatedProduct(o, plan, /*stream=*/nullptr); });
     }
   }
 
   Tally tally;
 
  private:
-  void Check(const Case& c, const WarpgroupPlan& plan, WarpgroupOperands operands, const std::vector<float>& expected) {
-    const std::string what =
-        absl::StrCat(c.rows, " x ", c.columns, " -> ", c.size, c.floats ? " floats" : "", c.gated ? " gated" : "", ", ",
-                     plan.outputs, " outputs, ", plan.pieces, " pieces");
+  template <typename Launch>
+  void Check(const std::string& plan, const Case& c, WarpgroupOperands operands, const std::vector<float>& expected,
+             const Launch& launch) {
+    const std::string what = absl::StrCat(c.rows, " x ", c.columns, " -> ", c.size, c.floats ? " floats" : "",
+                                          c.gated ? " gated" : "", ", ", plan);
     const size_t element = c.floats ? sizeof(float) : sizeof(uint16_t);
     const size_t count = static_cast<size_t>(c.rows) * operands.output_stride;
     const CudaMemory output = Allocate(static_cast<int64_t>(count * element));
     CHECK(cudaMemset(output.as<void>(), 0xff, count * element) == cudaSuccess);  // NaN
     operands.output = output.as<void>();
-    Must(WarpgroupProduct(operands, plan, /*stream=*/nullptr), what);
+    Must(launch(operands), what);
     Must(cudaDeviceSynchronize(), what);
     const std::vector<uint8_t> bytes = Download<uint8_t>(output);
     std::vector<float> values;
@@ -121,6 +131,7 @@ int Run(uint32_t seed, bool few, bool whole) {
   if (few || whole) {
     check.Product({17, 520, 136, false, false});
     check.Product({65, 1032, 72, false, true});
+    check.Product({150, 328, 136, false, true});
     return check.tally.Finish();
   }
   for (const int32_t rows : {1, 9, 16, 17, 31, 33, 64, 65, 100, 128}) {
@@ -129,6 +140,13 @@ int Run(uint32_t seed, bool few, bool whole) {
     check.Product({rows, 1032, 136, false, true});
     check.Product({rows, 72, 8, false, rows % 2 == 0});
   }
+  // The first ones have few steps, or a single tile; the last ones more tiles than a device has processors.
+  for (const int32_t rows : {129, 255, 256, 257, 390}) {
+    check.Product({rows, 8 * (rows % 5) + 8, 8, false, true});
+    check.Product({rows, 1032, 232, false, true});
+  }
+  check.Product({512, 264, 4200, false, true});
+  check.Product({2500, 72, 1000, false, true});
   check.Product({64, 4096, 2048, false, true});
   check.Product({128, 4096, 1000, true, false});
   return check.tally.Finish();

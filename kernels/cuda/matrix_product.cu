@@ -12,6 +12,7 @@
 #include "kernels/cuda/gated_product.h"
 #include "kernels/cuda/matrix_product.h"
 #include "kernels/cuda/row_kernels.h"
+#include "kernels/cuda/small_product.h"
 #include "kernels/cuda/warpgroup_product.h"
 
 namespace fermata::kernels::cuda {
@@ -185,8 +186,9 @@ class MatrixProduct::Implementation {
 
   struct Choice {
     cublasLtMatmulAlgo_t algorithm = {};
-    WarpgroupPlan own;  // instead, if it has outputs
-    GatedPlan gated;    // likewise
+    WarpgroupPlan own;           // instead, if it has outputs
+    GatedPlan gated;             // likewise
+    bool few_at_a_time = false;  // by SmallProducts(), likewise
   };
 
   struct Plan {
@@ -225,6 +227,15 @@ class MatrixProduct::Implementation {
       return CudaStatus(GatedProduct(Operands(shape, weights, x, rows, output), plan.choice.gated, stream_),
                         "a gated product");
     }
+    const absl::Status multiplied = plan.choice.few_at_a_time ? MultiplyFewAtATime(shape, weights, x, rows, output)
+                                                              : MultiplyByLibrary(plan, weights, x, rows, output);
+    if (!multiplied.ok() || !shape.gated) return multiplied;
+    uint16_t* gate = static_cast<uint16_t*>(output);
+    return CudaStatus(SwiGlu(gate + shape.size / 2, rows, shape.size / 2, shape.output_stride, gate, stream_),
+                      "SwiGLU");
+  }
+
+  absl::Status MultiplyByLibrary(Plan& plan, const uint16_t* weights, const uint16_t* x, int32_t rows, void* output) {
     Description& d = plan.description;
     d.SetRows(rows);
     const float one = 1.0f;
@@ -232,11 +243,22 @@ class MatrixProduct::Implementation {
     const cublasStatus_t status =
         cublasLtMatmul(handle_, d.product(), &one, weights, d.weights(), x, d.x(), &zero, output, d.output(), output,
                        d.output(), &plan.choice.algorithm, workspace_.as<void>(), kWorkspaceBytes, stream_);
-    if (status != CUBLAS_STATUS_SUCCESS) return BlasStatus(status, absl::StrCat("a product of ", rows, " rows"));
-    if (!shape.gated) return absl::OkStatus();
-    uint16_t* gate = static_cast<uint16_t*>(output);
-    return CudaStatus(SwiGlu(gate + shape.size / 2, rows, shape.size / 2, shape.output_stride, gate, stream_),
-                      "SwiGLU");
+    return BlasStatus(status, absl::StrCat("a product of ", rows, " rows"));
+  }
+
+  absl::Status MultiplyFewAtATime(const ProductShape& shape, const uint16_t* weights, const uint16_t* x, int32_t rows,
+                                  void* output) {
+    SmallProductMatrix matrix;
+    matrix.weights = weights;
+    matrix.size = shape.size;
+    matrix.stride = shape.output_stride;
+    if (shape.float_output) {
+      matrix.float_output = static_cast<float*>(output);
+    } else {
+      matrix.output = static_cast<uint16_t*>(output);
+    }
+    return CudaStatus(SmallProducts({matrix}, x, shape.x_stride, rows, shape.columns, stream_),
+                      "a product of few rows at a time");
   }
 
   // The library's advice, best first by its own estimate.
@@ -290,11 +312,11 @@ class MatrixProduct::Implementation {
     auto advice = Advice(plan->description, kCandidates, "plans");
     if (!advice.ok()) return advice.status();
     std::vector<Candidate> candidates;
-    for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, {algorithm, {}, {}}});
+    for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, {algorithm, {}, {}, false}});
     if (warpgroups_) {
       const WarpgroupOperands operands = Operands(shape, weights[0], x, rows, output);
-      for (const WarpgroupPlan& own : WarpgroupPlans(operands)) candidates.push_back({kNever, {{}, own, {}}});
-      for (const GatedPlan& gated : GatedPlans(operands)) candidates.push_back({kNever, {{}, {}, gated}});
+      for (const WarpgroupPlan& own : WarpgroupPlans(operands)) candidates.push_back({kNever, {{}, own, {}, false}});
+      for (const GatedPlan& gated : GatedPlans(operands)) candidates.push_back({kNever, {{}, {}, gated, false}});
     }
     // The best of the first round are measured again, in turn: a device that becomes warm slows all of them down.
     for (int round = 0; round < kTuningRounds; ++round) {
@@ -347,8 +369,11 @@ class MatrixProduct::Implementation {
       }
     }
     if (plans_.count(KeyOf(shape, 1)) > 0) return absl::OkStatus();
-    return absl::UnimplementedError(
-        absl::StrCat("no batch-invariant plan for products of ", shape.size, " x ", shape.columns));
+    // It has none, as for a few outputs: sums of so many columns are always cut.
+    auto plan = std::make_unique<Plan>(shape, kSmallProductRows);
+    plan->choice.few_at_a_time = true;
+    plans_[KeyOf(shape, 1)] = std::move(plan);
+    return absl::OkStatus();
   }
 
   // Whether rows that are given alone, or few together, come out as they do among kCompanyRows.

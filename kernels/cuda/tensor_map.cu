@@ -41,10 +41,11 @@ TensorMap MapTensor(const void* data, const TensorShape& shape) {
     if (i > 0) strides[i - 1] = shape.strides[i - 1];
   }
   CUtensorMap tensor;
+  // Promotion to 256 bytes costs a tenth of memory's rate, where boxes follow each other along a row.
   const CUresult made =
       encode(&tensor, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, static_cast<cuuint32_t>(shape.dimensions),
              const_cast<void*>(data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (made != CUDA_SUCCESS) return map;
   std::memcpy(map.bytes, &tensor, sizeof(tensor));
   map.usable = true;

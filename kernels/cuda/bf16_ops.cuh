@@ -1,4 +1,5 @@
-// What the kernels share: bfloat16 in and out of registers, copies to shared memory, and tensor-core products.
+// What the kernels share: bfloat16 in and out of registers, copies to shared memory, tensor-core products, and meeting
+// other blocks of threads.
 //
 // Fragments are those of mma.sync.m16n8k16 as the PTX ISA gives them: a lane holds row lane / 4 (and 8 below it) and
 // columns 2 * (lane % 4) and the next (and 8 further).
@@ -78,6 +79,14 @@ __device__ inline float FastExp2(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(result) : "f"(x));
   return result;
+}
+
+// Adds 1, and returns what was there. By one thread of a block, between two meetings of it: what all of its threads
+// wrote before is seen by those of other blocks that add later, after their second meeting.
+__device__ inline uint32_t AddForAll(uint32_t* place) {
+  uint32_t before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;\n" : "=r"(before) : "l"(place) : "memory");
+  return before;
 }
 
 // A kernel launched by LaunchEarly() may begin while the one before it still runs: it touches nothing that others write

@@ -34,7 +34,7 @@ struct Form {
   static constexpr int kSlots = static_cast<int>(((224 << 10) - kStages * kRowBytes) / kSlotBytes);
   static constexpr uint32_t kBarriersAt = kSlots * kSlotBytes + kStages * kRowBytes;
   static constexpr uint32_t kScalesAt = kBarriersAt + (2 * (kSlots + kStages) + 1) * 8;
-  static constexpr uint32_t kFlagAt = kScalesAt + kRows * sizeof(float);
+  static constexpr uint32_t kFlagAt = kScalesAt + 2 * kRows * sizeof(float);
   static constexpr uint32_t kSharedBytes = 1024 + kFlagAt + 16;
   static_assert(kSharedBytes <= 227 << 10, "more than a processor has");
 };
@@ -70,6 +70,7 @@ struct Maps {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 constexpr int kScaling = 2 * kWarpSize;  // threads that find scales, besides one that brings weights and one for rows
+constexpr int kRun = 2;  // steps whose boxes of the same rows are asked for one after the other: they lie together
 constexpr int kComputingRegisters = 232;
 constexpr int kBringingRegisters = 40;
 
@@ -78,6 +79,9 @@ constexpr int kMultiplied = 0;      // blocks of threads that are done with a ph
 constexpr int kCombined = kPhases;  // that are done with combining: one for each norm
 constexpr int kDone = kCombined + 2;
 static_assert(kDone < kFirstTile, "tickets of tiles follow");
+// Threads of a block that look at counters: one that brings rows, one of each warp that finds scales, one that
+// computes.
+constexpr int kLooking = 2 + kScaling / kWarpSize;
 
 __device__ inline int32_t TileOutputs(const Phase& phase) {
   return phase.boxes * phase.box_rows / (phase.gated ? 2 : 1);
@@ -209,14 +213,17 @@ class Block {
       for (int32_t index = blockIdx.x; index < phase.tiles * phase.pieces; index += gridDim.x) {
         const Unit unit(phase, index);
         const int32_t first = unit.tile * TileOutputs(phase);
-        for (int32_t n = 0; n < unit.count; ++n) {
+        for (int32_t n = 0; n < unit.count; n += kRun) {
+          const int32_t run = min(kRun, unit.count - n);
           for (int32_t box = 0; box < phase.boxes; ++box) {
             const int32_t row = phase.gated ? (box % 2 == 0 ? 0 : phase.size) + first + box / 2 * phase.box_rows
                                             : first + box * phase.box_rows;
-            AwaitBarrier(SlotFree(slot.place), slot.turn ^ 1);
-            ArriveExpecting(SlotFull(slot.place), bytes);
-            BringBoxOnce(Slot(slot.place), map, (unit.begin + n) * kStep, row, SlotFull(slot.place), policy);
-            slot.Advance(1);
+            for (int32_t k = n; k < n + run; ++k) {
+              AwaitBarrier(SlotFree(slot.place), slot.turn ^ 1);
+              ArriveExpecting(SlotFull(slot.place), bytes);
+              BringBoxOnce(Slot(slot.place), map, (unit.begin + k) * kStep, row, SlotFull(slot.place), policy);
+              slot.Advance(1);
+            }
           }
         }
       }
@@ -247,14 +254,14 @@ class Block {
         }
       }
     }
+    LeaveCounters();
   }
 
-  // kScaling threads: by what a row's products are multiplied, since it is only known once its sums are. Those of the
-  // phase before were read by then: all blocks of threads, this one too, have combined what came after it. (racecheck
-  // knows nothing of such counters, and reports it.)
+  // kScaling threads: by what a row's products are multiplied, since it is only known once its sums are.
   __device__ void FindScales() const {
     AwaitPrevious();
     const int32_t count = Spans() * kWarps;
+    float* scales = scales_;
     for (int f = 0; f < plan_.phase_count; ++f) {
       const Phase& phase = plan_.phases[f];
       if (!phase.scaled || !HasUnits(phase)) continue;
@@ -267,10 +274,12 @@ class Block {
           const float4 four = __ldcg(squares + i);
           total += four.x + four.y + four.z + four.w;
         }
-        scales_[row] = 1.0f / sqrtf(total / static_cast<float>(plan_.embedding) + plan_.epsilon);
+        scales[row] = 1.0f / sqrtf(total / static_cast<float>(plan_.embedding) + plan_.epsilon);
       }
       Arrive(ScalesKnown());
+      scales += kRows;
     }
+    if (Lane() == 0) LeaveCounters();
   }
 
   // The warpgroups.
@@ -299,8 +308,8 @@ class Block {
       if (f == kPhases - 1) break;  // nobody in this kernel waits for it
       Tell(kMultiplied + f);
       if (!phase.scaled) Combine(phase, f / 2);
+      if (f == 2 && threadIdx.x == 0) LeaveCounters();
     }
-    TellDone();
   }
 
  private:
@@ -326,12 +335,10 @@ class Block {
     if (threadIdx.x == 0) AddRelease(plan_.tickets + counter);
   }
 
-  // The last block of threads leaves zeros behind.
-  __device__ void TellDone() const {
-    SyncSome<kComputing>();
-    if (threadIdx.x != 0) return;
-    __threadfence();
-    if (atomicAdd(plan_.tickets + kDone, 1u) + 1 != gridDim.x) return;
+  // By a thread that looks at no counter from here on; the last one leaves zeros behind. Nobody counts any more then:
+  // each counter but kDone is waited for, in full, by one that has left.
+  __device__ void LeaveCounters() const {
+    if (atomicAdd(plan_.tickets + kDone, 1u) + 1 != kLooking * gridDim.x) return;
     for (int i = 0; i < kFirstTile; ++i) plan_.tickets[i] = 0;
   }
 
@@ -359,10 +366,11 @@ class Block {
     int last_stage = 0;
     for (int32_t n = 0; n < unit.count; ++n) {
       int places[kMine];
+      const int32_t run = min(kRun, unit.count - n / kRun * kRun);
       AwaitBarrier(StageFull(stage_.place), stage_.turn);
 #pragma unroll
       for (int b = 0; b < kMine; ++b) {
-        const Cursor<Shape::kSlots> slot = slot_.Ahead(first_box + b);
+        const Cursor<Shape::kSlots> slot = slot_.Ahead((first_box + b) * run + n % kRun);
         places[b] = slot.place;
         AwaitBarrier(SlotFull(slot.place), slot.turn);
       }
@@ -383,7 +391,7 @@ class Block {
       for (int b = 0; b < kMine; ++b) last_slots[b] = places[b];
       last_stage = stage_.place;
       stage_.Advance(1);
-      slot_.Advance(phase.boxes);
+      if (n % kRun == run - 1) slot_.Advance(run * phase.boxes);
     }
     AwaitProducts<0>();
 #pragma unroll
@@ -430,7 +438,7 @@ class Block {
     float2 scales;
     asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];\n"
                  : "=f"(scales.x), "=f"(scales.y)
-                 : "r"(scales_at_ + row * 4)
+                 : "r"(scales_at_ + (scales_turn_ * kRows + row) * 4)
                  : "memory");
     return scales;
   }
@@ -499,10 +507,8 @@ class Block {
     SyncSome<kComputing>();
     if (threadIdx.x == 0) {
       uint32_t* ticket = plan_.tickets + kFirstTile + unit.tile;
-      __threadfence();
-      *flag_ = atomicAdd(ticket, 1u) + 1 == static_cast<uint32_t>(phase.pieces);
+      *flag_ = AddForAll(ticket) + 1 == static_cast<uint32_t>(phase.pieces);
       if (*flag_) *ticket = 0;
-      __threadfence();
     }
     SyncSome<kComputing>();
     if (!*flag_) return;
@@ -513,7 +519,7 @@ class Block {
       if (output >= phase.size) continue;
       float sum[8] = {};
       SumPieces(phase, row, output, sum);
-      const float scale = scales_[row];
+      const float scale = scales_[scales_turn_ * kRows + row];
 #pragma unroll
       for (float& value : sum) value *= scale;
       *reinterpret_cast<Bf16x8*>(phase.output + row * phase.stride + output) = {

@@ -330,6 +330,13 @@ struct Merged {
     total.w += factor * values.w;
     sum += factor * weight;
   }
+  __device__ void Scale(float factor) {
+    total.x *= factor;
+    total.y *= factor;
+    total.z *= factor;
+    total.w *= factor;
+    sum *= factor;
+  }
   __device__ void Write(uint16_t* output) const {
     const float inverse = 1.0f / sum;
     *reinterpret_cast<uint2*>(output) =
@@ -355,33 +362,31 @@ struct Pieces {
 // Of the blocks of threads that have written pieces of the same head, the last puts them together, in their order.
 __device__ void MergePieces(const HopperDecodeInput& input, const Run& run, int32_t group, const Pieces& pieces,
                             bool* is_last) {
-  __threadfence();
   SyncSome<kComputing>();
   if (threadIdx.x == 0) {
     uint32_t* ticket = input.tickets + pieces.first_slot;
-    *is_last = atomicAdd(ticket, 1u) + 1 == static_cast<uint32_t>(pieces.count);
+    *is_last = AddForAll(ticket) + 1 == static_cast<uint32_t>(pieces.count);
     if (*is_last) *ticket = 0;
   }
   SyncSome<kComputing>();
   if (!*is_last) return;
-  __threadfence();
   constexpr int kColumns = kHead / 4;
   for (int i = threadIdx.x; i < run.unit.segment.row_count * group * kColumns; i += kComputing) {
     const int query = i / kColumns;
     const int column = i % kColumns * 4;
     const float* rows = input.partials + query * kRowFloats;
+    // The first piece has a position that any query attends to.
     float maximum = kMinusInfinity;
-#pragma unroll 4
-    for (int32_t p = 0; p < pieces.count; ++p) {
-      const float* row = rows + pieces.Slot(pieces.first + p) * (kHopperDecodeQueries * kRowFloats);
-      maximum = fmaxf(maximum, __ldcg(row + kHead));
-    }
     Merged merged;
 #pragma unroll 4
     for (int32_t p = 0; p < pieces.count; ++p) {
       const float* row = rows + pieces.Slot(pieces.first + p) * (kHopperDecodeQueries * kRowFloats);
       const float2 known = __ldcg(reinterpret_cast<const float2*>(row + kHead));
-      merged.Add(FastExp2(known.x - maximum), __ldcg(reinterpret_cast<const float4*>(row + column)), known.y);
+      const float4 values = __ldcg(reinterpret_cast<const float4*>(row + column));
+      const float highest = fmaxf(maximum, known.x);
+      merged.Scale(FastExp2(maximum - highest));
+      merged.Add(FastExp2(known.x - highest), values, known.y);
+      maximum = highest;
     }
     merged.Write(input.output + QueryAt(input, run, group, query).offset + column);
   }

@@ -31,6 +31,14 @@ __device__ inline uint32_t PackBf16(float low, float high) {
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
+__device__ inline float Rounded(float value) { return __bfloat162float(__float2bfloat16_rn(value)); }
+
+// silu(gate) * up, each rounded before.
+__device__ inline float GateRounded(float gate, float up) {
+  gate = Rounded(gate);
+  return __fdividef(gate, 1.0f + __expf(-gate)) * Rounded(up);
+}
+
 __device__ inline float SumOverWarp(float value) {
   for (int distance = kWarpSize / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
   return value;

@@ -143,12 +143,6 @@ __device__ inline uint32_t Transpose(uint32_t pair) {
   return turned;
 }
 
-__device__ inline float Rounded(float value) { return __bfloat162float(__float2bfloat16_rn(value)); }
-__device__ inline float Gated(float gate, float up) {
-  gate = Rounded(gate);
-  return __fdividef(gate, 1.0f + __expf(-gate)) * Rounded(up);
-}
-
 __device__ inline void AddTo(const float4& low, const float4& high, float (&sum)[8]) {
   sum[0] += low.x;
   sum[1] += low.y;
@@ -415,7 +409,7 @@ class Block {
     const int32_t tile = unit.tile * TileOutputs(phase);
     if (kMine == 2 && phase.gated) {
       WriteRounded(phase, tile + first_box / 2 * phase.box_rows,
-                   [&](int i, float scale) { return Gated(sums[0][i] * scale, sums[kMine - 1][i] * scale); });
+                   [&](int i, float scale) { return GateRounded(sums[0][i] * scale, sums[kMine - 1][i] * scale); });
     } else if (phase.output == nullptr || phase.pieces > 1) {
       WritePieces(phase, unit, tile + first_box * phase.box_rows, sums);
     } else {
@@ -633,12 +627,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-bool MapMatrix(const uint16_t* data, int32_t columns, int32_t rows, int64_t stride, int32_t box_rows,
-               CUtensorMap* map) {
-  const TensorMap made = MapTensor(data, {2,
-                                          {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
-                                          {static_cast<uint64_t>(stride) * 2},
-                                          {kStep, static_cast<uint32_t>(box_rows)}});
+bool SetMap(const TensorMap& made, CUtensorMap* map) {
   std::memcpy(map, made.bytes, sizeof(*map));
   return made.usable;
 }
@@ -694,8 +683,9 @@ int Launch(const FusedLayer& layer, cudaStream_t stream) {
     phase.scaled = f % 2 == 1;
     phase.output = operands.output;
     phase.stride = operands.output_stride;
-    if (!MapMatrix(matrix.weights, matrix.columns, matrix.size, matrix.columns, phase.box_rows, &maps.weights[f]) ||
-        !MapMatrix(operands.x, matrix.columns, layer.rows, operands.x_stride, kRows, &maps.rows[f])) {
+    if (!SetMap(MapMatrix(matrix.weights, matrix.columns, matrix.size, matrix.columns, phase.box_rows),
+                &maps.weights[f]) ||
+        !SetMap(MapMatrix(operands.x, matrix.columns, layer.rows, operands.x_stride, kRows), &maps.rows[f])) {
       return cudaErrorInvalidValue;
     }
   }

@@ -180,7 +180,7 @@ class Part {
     for (int i = 0; i < kOutputs / 2; i += 2) {
       const int row = lane / 4 + i / 2 % 2 * 8;
       *reinterpret_cast<uint32_t*>(rows + Place(row, i / 4) + lane % 4 * 4) =
-          PackBf16(Gated(sums[i], sums[kOutputs / 2 + i]), Gated(sums[i + 1], sums[kOutputs / 2 + i + 1]));
+          PackBf16(GateRounded(sums[i], sums[kOutputs / 2 + i]), GateRounded(sums[i + 1], sums[kOutputs / 2 + i + 1]));
     }
     __syncwarp();
     constexpr int kEights = kOutputs / 8;
@@ -197,11 +197,6 @@ class Part {
 
   // Where eight outputs of a row lie: no two lanes write to one bank.
   __device__ static uint32_t Place(int row, int eight) { return row * kFinishedPitch + (eight ^ row % 8) * 16; }
-
-  __device__ static float Gated(float gate, float up) {
-    gate = __bfloat162float(__float2bfloat16_rn(gate));
-    return __fdividef(gate, 1.0f + __expf(-gate)) * __bfloat162float(__float2bfloat16_rn(up));
-  }
 
   const Task& task_;
   const uint32_t stages_;
@@ -231,13 +226,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   LetNextBegin();
   if (kCluster > 1) SyncCluster();  // nobody goes whom others still tell something
 #endif
-}
-
-TensorMap MapMatrix(const uint16_t* data, int64_t columns, int64_t rows, int64_t stride, int32_t box_rows) {
-  return MapTensor(data, {2,
-                          {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
-                          {static_cast<uint64_t>(stride) * 2},
-                          {kStep, static_cast<uint32_t>(box_rows)}});
 }
 
 int32_t DivideUp(int32_t a, int32_t b) { return (a + b - 1) / b; }

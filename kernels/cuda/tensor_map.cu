@@ -52,4 +52,11 @@ TensorMap MapTensor(const void* data, const TensorShape& shape) {
   return map;
 }
 
+TensorMap MapMatrix(const uint16_t* data, int64_t columns, int64_t rows, int64_t stride, int32_t box_rows) {
+  return MapTensor(data, {2,
+                          {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
+                          {static_cast<uint64_t>(stride) * 2},
+                          {64, static_cast<uint32_t>(box_rows)}});
+}
+
 }  // namespace fermata::kernels::cuda

@@ -24,6 +24,9 @@ struct TensorShape {
 // memory, 16-byte aligned. Not usable where the device has no accelerator, or the driver refuses.
 TensorMap MapTensor(const void* data, const TensorShape& shape);
 
+// Likewise a matrix, rows `stride` elements apart, in boxes of 64 columns.
+TensorMap MapMatrix(const uint16_t* data, int64_t columns, int64_t rows, int64_t stride, int32_t box_rows);
+
 }  // namespace fermata::kernels::cuda
 
 #endif  // FERMATA_KERNELS_CUDA_TENSOR_MAP_H_

@@ -255,13 +255,6 @@ __global__ void __launch_bounds__(kThreads, Form<kRows, kBoxes>::kBlocks)
 #endif
 }
 
-TensorMap MapMatrix(const uint16_t* data, int64_t columns, int64_t rows, int64_t stride, int32_t box_rows) {
-  return MapTensor(data, {2,
-                          {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
-                          {static_cast<uint64_t>(stride) * 2},
-                          {kStep, static_cast<uint32_t>(box_rows)}});
-}
-
 template <int kRows, int kBoxes>
 int Launch(const WarpgroupOperands& operands, int32_t pieces, cudaStream_t stream) {
   using Shape = Form<kRows, kBoxes>;

@@ -709,9 +709,10 @@ bool ServesFusedLayer(const FusedLayer& layer) {
   const bool last = layer.next_inputs.weights == nullptr;
   return IsServed(layer.attention_output) && IsServed(layer.gate_up) && IsServed(layer.down) &&
          (last || IsServed(layer.next_inputs)) && embedding <= kSpan * kMaxSpans &&
-         layer.attention_output.size == embedding && layer.gate_up.columns == embedding &&
-         layer.gate_up.size == 2 * layer.down.columns && (last || layer.next_inputs.columns == embedding) &&
-         layer.attention_stride % 8 == 0 && layer.gated_stride % 8 == 0 && layer.inputs_stride % 8 == 0;
+         last == (layer.next_norm == nullptr) && layer.attention_output.size == embedding &&
+         layer.gate_up.columns == embedding && layer.gate_up.size == 2 * layer.down.columns &&
+         (last || layer.next_inputs.columns == embedding) && layer.attention_stride % 8 == 0 &&
+         layer.gated_stride % 8 == 0 && layer.inputs_stride % 8 == 0;
 }
 
 int LaunchFusedLayer(const FusedLayer& layer, CUstream_st* stream) {

@@ -2,7 +2,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/cuda/bf16_ops.cuh"
 #include "kernels/cuda/device_query.h"
@@ -627,11 +626,6 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-bool SetMap(const TensorMap& made, CUtensorMap* map) {
-  std::memcpy(map, made.bytes, sizeof(*map));
-  return made.usable;
-}
-
 constexpr int64_t kSquares = int64_t{kFusedLayerRows} * kMaxSpans * kWarps;
 
 // What each product multiplies, and where it goes.
@@ -683,11 +677,11 @@ int Launch(const FusedLayer& layer, cudaStream_t stream) {
     phase.scaled = f % 2 == 1;
     phase.output = operands.output;
     phase.stride = operands.output_stride;
-    if (!SetMap(MapMatrix(matrix.weights, matrix.columns, matrix.size, matrix.columns, phase.box_rows),
-                &maps.weights[f]) ||
-        !SetMap(MapMatrix(operands.x, matrix.columns, layer.rows, operands.x_stride, kRows), &maps.rows[f])) {
-      return cudaErrorInvalidValue;
-    }
+    const TensorMap weights = MapMatrix(matrix.weights, matrix.columns, matrix.size, matrix.columns, phase.box_rows);
+    const TensorMap rows = MapMatrix(operands.x, matrix.columns, layer.rows, operands.x_stride, kRows);
+    if (!weights.usable || !rows.usable) return cudaErrorInvalidValue;
+    maps.weights[f] = weights.As<CUtensorMap>();
+    maps.rows[f] = rows.As<CUtensorMap>();
   }
   return LaunchEarly(FusedLayerKernel<kRows>, dim3(static_cast<unsigned>(processors)), kThreads, Shape::kSharedBytes,
                      stream, maps, plan);

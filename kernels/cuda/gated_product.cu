@@ -2,7 +2,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/cuda/bf16_ops.cuh"
 #include "kernels/cuda/device_query.h"
@@ -241,9 +240,6 @@ int Launch(const WarpgroupOperands& operands, cudaStream_t stream) {
       MapMatrix(operands.weights, operands.columns, int64_t{2} * operands.size, operands.columns, kOutputs);
   const TensorMap x = MapMatrix(operands.x, operands.columns, operands.rows, operands.x_stride, kTileRows);
   if (!weights.usable || !x.usable) return cudaErrorInvalidValue;
-  CUtensorMap maps[2];
-  std::memcpy(&maps[0], weights.bytes, sizeof(CUtensorMap));
-  std::memcpy(&maps[1], x.bytes, sizeof(CUtensorMap));
   Task task;
   task.output = static_cast<uint16_t*>(operands.output);
   task.stride = operands.output_stride;
@@ -255,16 +251,14 @@ int Launch(const WarpgroupOperands& operands, cudaStream_t stream) {
   task.tiles = task.row_groups * DivideUp(operands.size, kOutputs);
   const int32_t clusters = std::min(processors / kCluster, task.tiles);
   return LaunchEarlyInClusters(GatedKernel<kOutputs, kCluster>, dim3(static_cast<unsigned>(clusters * kCluster)),
-                               kThreads, Shape::kSharedBytes, kCluster, stream, maps[0], maps[1], task);
+                               kThreads, Shape::kSharedBytes, kCluster, stream, weights.As<CUtensorMap>(),
+                               x.As<CUtensorMap>(), task);
 }
 
 }  // namespace
 
 std::vector<GatedPlan> GatedPlans(const WarpgroupOperands& operands) {
-  static const bool hopper = IsHopper();
-  if (!hopper || !operands.gated || operands.float_output || operands.rows <= kWarpgroupProductRows ||
-      operands.size % 8 != 0 || operands.columns % 8 != 0 || operands.x_stride % 8 != 0 ||
-      operands.output_stride % 8 != 0) {
+  if (!AreServed(operands) || !operands.gated || operands.float_output || operands.rows <= kWarpgroupProductRows) {
     return {};
   }
   return {{112, 1}, {112, 2}, {128, 1}, {128, 2}};

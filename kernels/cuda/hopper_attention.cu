@@ -1,8 +1,6 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
-#include <cstring>
-
 #include "kernels/cuda/bf16_ops.cuh"
 #include "kernels/cuda/hopper_attention.h"
 #include "kernels/cuda/warpgroup_ops.cuh"
@@ -336,14 +334,13 @@ int HopperAttention(const AttentionInput& input, const KvMap& map, int32_t layer
   static const cudaError_t allowed =
       cudaFuncSetAttribute(HopperKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (allowed != cudaSuccess) return allowed;
-  CUtensorMap tensor;
-  std::memcpy(&tensor, map.tensor.bytes, sizeof(tensor));
   const int32_t head = map.shape.block_tokens;
   const int32_t values = map.shape.kv_head_count * head;
   const Rows rows = {map.shape.layer_count * 2 * values, layer * 2 * values, head, values};
   const dim3 grid(input.item_count, input.kv.kv_head_count);
   const float scale = kLog2E / sqrtf(static_cast<float>(kHead));
-  return LaunchEarly(HopperKernel, grid, kThreads, kSharedBytes, stream, tensor, input, rows, scale);
+  return LaunchEarly(HopperKernel, grid, kThreads, kSharedBytes, stream, map.tensor.As<CUtensorMap>(), input, rows,
+                     scale);
 }
 
 }  // namespace fermata::kernels::cuda

@@ -1,8 +1,6 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
-#include <cstring>
-
 #include "kernels/cuda/bf16_ops.cuh"
 #include "kernels/cuda/hopper_decode.h"
 #include "kernels/cuda/warpgroup_ops.cuh"
@@ -573,14 +571,12 @@ int HopperDecode(const HopperDecodeInput& input, const DecodeMap& map, int32_t l
   static const cudaError_t allowed =
       cudaFuncSetAttribute(HopperDecodeKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (allowed != cudaSuccess) return allowed;
-  CUtensorMap tensor;
-  std::memcpy(&tensor, map.tensor.bytes, sizeof(tensor));
   const KvShape& shape = map.shape;
   const int32_t layer_rows = 2 * shape.kv_head_count * shape.block_tokens;
   const Rows rows = {shape.layer_count * layer_rows, layer * layer_rows, shape.block_tokens, shape.kv_head_count};
   const float scale = kLog2E / sqrtf(static_cast<float>(kHead));
-  return LaunchEarly(HopperDecodeKernel, dim3(blocks_of_threads), kThreads, kSharedBytes, stream, tensor, input, rows,
-                     scale);
+  return LaunchEarly(HopperDecodeKernel, dim3(blocks_of_threads), kThreads, kSharedBytes, stream,
+                     map.tensor.As<CUtensorMap>(), input, rows, scale);
 }
 
 }  // namespace fermata::kernels::cuda

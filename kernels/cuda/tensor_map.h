@@ -4,12 +4,22 @@
 #define FERMATA_KERNELS_CUDA_TENSOR_MAP_H_
 
 #include <cstdint>
+#include <cstring>
 
 namespace fermata::kernels::cuda {
 
 struct TensorMap {
   alignas(64) uint8_t bytes[128] = {};  // a CUtensorMap
   bool usable = false;
+
+  // As CUDA declares it: CUtensorMap.
+  template <typename Native>
+  Native As() const {
+    static_assert(sizeof(Native) == sizeof(bytes), "the map's size is CUDA's");
+    Native native;
+    std::memcpy(&native, bytes, sizeof(native));
+    return native;
+  }
 };
 
 // bfloat16 in up to four dimensions, innermost first, and the box that is brought at a time.

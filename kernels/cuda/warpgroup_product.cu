@@ -1,8 +1,6 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
-#include <cstring>
-
 #include "kernels/cuda/bf16_ops.cuh"
 #include "kernels/cuda/device_query.h"
 #include "kernels/cuda/tensor_map.h"
@@ -265,9 +263,6 @@ int Launch(const WarpgroupOperands& operands, int32_t pieces, cudaStream_t strea
   const TensorMap weights = MapMatrix(operands.weights, operands.columns, all, operands.columns, kBoxOutputs);
   const TensorMap x = MapMatrix(operands.x, operands.columns, operands.rows, operands.x_stride, kRows);
   if (!weights.usable || !x.usable) return cudaErrorInvalidValue;
-  CUtensorMap maps[2];
-  std::memcpy(&maps[0], weights.bytes, sizeof(CUtensorMap));
-  std::memcpy(&maps[1], x.bytes, sizeof(CUtensorMap));
   Task task;
   task.output = operands.output;
   task.stride = operands.output_stride;
@@ -279,7 +274,8 @@ int Launch(const WarpgroupOperands& operands, int32_t pieces, cudaStream_t strea
   task.gated = operands.gated;
   const int32_t tiles = (all + Shape::kOutputs - 1) / Shape::kOutputs;
   return LaunchEarlyInClusters(WarpgroupKernel<kRows, kBoxes>, dim3(static_cast<unsigned>(tiles * pieces)), kThreads,
-                               Shape::kSharedBytes, static_cast<unsigned>(pieces), stream, maps[0], maps[1], task);
+                               Shape::kSharedBytes, static_cast<unsigned>(pieces), stream, weights.As<CUtensorMap>(),
+                               x.As<CUtensorMap>(), task);
 }
 
 template <int kBoxes>
@@ -292,13 +288,16 @@ int LaunchFor(const WarpgroupOperands& operands, int32_t pieces, cudaStream_t st
 
 }  // namespace
 
+bool AreServed(const WarpgroupOperands& operands) {
+  static const bool hopper = IsHopper();
+  return hopper && operands.size % 8 == 0 && operands.columns % 8 == 0 && operands.x_stride % 8 == 0 &&
+         operands.output_stride % 8 == 0;
+}
+
 std::vector<WarpgroupPlan> WarpgroupPlans(const WarpgroupOperands& operands) {
   std::vector<WarpgroupPlan> plans;
-  static const int32_t processors = IsHopper() ? Processors() : 0;
-  if (processors == 0 || operands.rows > kWarpgroupProductRows || operands.size % 8 != 0 || operands.columns % 8 != 0 ||
-      operands.x_stride % 8 != 0 || operands.output_stride % 8 != 0) {
-    return plans;
-  }
+  if (!AreServed(operands) || operands.rows > kWarpgroupProductRows) return plans;
+  static const int32_t processors = Processors();
   const int64_t all = operands.gated ? int64_t{2} * operands.size : operands.size;
   const int32_t steps = (operands.columns + kStep - 1) / kStep;
   for (const int32_t outputs : {2 * kBoxOutputs, 4 * kBoxOutputs}) {

@@ -34,6 +34,9 @@ struct WarpgroupOperands {
   bool gated = false;           // output = silu(gate) * up, each rounded to bfloat16 before; not with float_output
 };
 
+// Whether the device that is set, and such sizes and strides, are served at all, by these products or gated ones.
+bool AreServed(const WarpgroupOperands& operands);
+
 // The plans that may be the best, to be measured; none where the device or the operands are not served.
 std::vector<WarpgroupPlan> WarpgroupPlans(const WarpgroupOperands& operands);
 

@@ -231,9 +231,7 @@ void CudaBackend::MatMul(absl::Span<const Product> products, const Buffer& x, in
       device_->Check(device_->products->Multiply(product.shape, product.weights, Data(x), rows, product.output));
       continue;
     }
-    const bool floats = product.shape.float_output;
-    few.push_back({product.weights, product.shape.size, floats ? nullptr : static_cast<uint16_t*>(product.output),
-                   floats ? static_cast<float*>(product.output) : nullptr, product.shape.output_stride});
+    few.push_back(cuda::FewRowsOf(product.shape, product.weights, product.output));
   }
   const int32_t columns = static_cast<int32_t>(products[0].weights->columns());
   device_->Check(

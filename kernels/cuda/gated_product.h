@@ -16,7 +16,7 @@ namespace fermata::kernels::cuda {
 
 // How a product is shared out.
 struct GatedPlan {
-  int32_t outputs = 0;  // of a tile, besides their gates: 112 or 128; 0: no plan
+  int32_t outputs = 0;  // of a tile, besides their gates: 112 or 128
   int32_t cluster = 1;  // 1 or 2: tiles of 128 rows, one below the other, that weights are brought to at once
 };
 

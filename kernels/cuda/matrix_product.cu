@@ -5,6 +5,7 @@
 #include <map>
 #include <tuple>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -12,7 +13,6 @@
 #include "kernels/cuda/gated_product.h"
 #include "kernels/cuda/matrix_product.h"
 #include "kernels/cuda/row_kernels.h"
-#include "kernels/cuda/small_product.h"
 #include "kernels/cuda/warpgroup_product.h"
 
 namespace fermata::kernels::cuda {
@@ -124,6 +124,12 @@ int32_t RowBucket(int32_t rows) {
   return (rows + step - 1) / step * step;
 }
 
+SmallProductMatrix FewRowsOf(const ProductShape& shape, const uint16_t* weights, void* output) {
+  const bool floats = shape.float_output;
+  return {weights, shape.size, floats ? nullptr : static_cast<uint16_t*>(output),
+          floats ? static_cast<float*>(output) : nullptr, shape.output_stride};
+}
+
 class MatrixProduct::Implementation {
  public:
   Implementation(cudaStream_t stream, bool batch_invariant, bool warpgroups)
@@ -184,12 +190,9 @@ class MatrixProduct::Implementation {
             batch_invariant_ ? 0 : RowBucket(rows)};
   }
 
-  struct Choice {
-    cublasLtMatmulAlgo_t algorithm = {};
-    WarpgroupPlan own;           // instead, if it has outputs
-    GatedPlan gated;             // likewise
-    bool few_at_a_time = false;  // by SmallProducts(), likewise
-  };
+  struct FewAtATime {};  // by SmallProducts()
+
+  using Choice = std::variant<cublasLtMatmulAlgo_t, WarpgroupPlan, GatedPlan, FewAtATime>;
 
   struct Plan {
     Plan(const ProductShape& of, int32_t rows) : shape(of), description(of, rows) {}
@@ -219,46 +222,38 @@ class MatrixProduct::Implementation {
 
   absl::Status Launch(Plan& plan, const uint16_t* weights, const uint16_t* x, int32_t rows, void* output) {
     const ProductShape& shape = plan.shape;
-    if (plan.choice.own.outputs > 0) {
-      return CudaStatus(WarpgroupProduct(Operands(shape, weights, x, rows, output), plan.choice.own, stream_),
+    if (const auto* own = std::get_if<WarpgroupPlan>(&plan.choice)) {
+      return CudaStatus(WarpgroupProduct(Operands(shape, weights, x, rows, output), *own, stream_),
                         "a product by warpgroups");
     }
-    if (plan.choice.gated.outputs > 0) {
-      return CudaStatus(GatedProduct(Operands(shape, weights, x, rows, output), plan.choice.gated, stream_),
-                        "a gated product");
+    if (const auto* gated = std::get_if<GatedPlan>(&plan.choice)) {
+      return CudaStatus(GatedProduct(Operands(shape, weights, x, rows, output), *gated, stream_), "a gated product");
     }
-    const absl::Status multiplied = plan.choice.few_at_a_time ? MultiplyFewAtATime(shape, weights, x, rows, output)
-                                                              : MultiplyByLibrary(plan, weights, x, rows, output);
-    if (!multiplied.ok() || !shape.gated) return multiplied;
+    const absl::Status status = LaunchUngated(plan, weights, x, rows, output);
+    if (!status.ok() || !shape.gated) return status;
     uint16_t* gate = static_cast<uint16_t*>(output);
     return CudaStatus(SwiGlu(gate + shape.size / 2, rows, shape.size / 2, shape.output_stride, gate, stream_),
                       "SwiGLU");
   }
 
-  absl::Status MultiplyByLibrary(Plan& plan, const uint16_t* weights, const uint16_t* x, int32_t rows, void* output) {
+  // By the library, or a few rows at a time, neither of which have SwiGLU in them.
+  absl::Status LaunchUngated(Plan& plan, const uint16_t* weights, const uint16_t* x, int32_t rows, void* output) {
+    const ProductShape& shape = plan.shape;
+    const auto* algorithm = std::get_if<cublasLtMatmulAlgo_t>(&plan.choice);
+    if (algorithm == nullptr) {
+      return CudaStatus(
+          SmallProducts({FewRowsOf(shape, weights, output)}, x, shape.x_stride, rows, shape.columns, stream_),
+          "a product of few rows at a time");
+    }
     Description& d = plan.description;
     d.SetRows(rows);
     const float one = 1.0f;
     const float zero = 0.0f;
     const cublasStatus_t status =
         cublasLtMatmul(handle_, d.product(), &one, weights, d.weights(), x, d.x(), &zero, output, d.output(), output,
-                       d.output(), &plan.choice.algorithm, workspace_.as<void>(), kWorkspaceBytes, stream_);
+                       d.output(), algorithm, workspace_.as<void>(), kWorkspaceBytes, stream_);
+    if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
     return BlasStatus(status, absl::StrCat("a product of ", rows, " rows"));
-  }
-
-  absl::Status MultiplyFewAtATime(const ProductShape& shape, const uint16_t* weights, const uint16_t* x, int32_t rows,
-                                  void* output) {
-    SmallProductMatrix matrix;
-    matrix.weights = weights;
-    matrix.size = shape.size;
-    matrix.stride = shape.output_stride;
-    if (shape.float_output) {
-      matrix.float_output = static_cast<float*>(output);
-    } else {
-      matrix.output = static_cast<uint16_t*>(output);
-    }
-    return CudaStatus(SmallProducts({matrix}, x, shape.x_stride, rows, shape.columns, stream_),
-                      "a product of few rows at a time");
   }
 
   // The library's advice, best first by its own estimate.
@@ -279,7 +274,7 @@ class MatrixProduct::Implementation {
     auto plan = std::make_unique<Plan>(shape, RowBucket(rows));
     auto advice = Advice(plan->description, 1, "a plan");
     if (!advice.ok()) return advice.status();
-    plan->choice.algorithm = (*advice)[0];
+    plan->choice = (*advice)[0];
     plans_[KeyOf(shape, rows)] = std::move(plan);
     return absl::OkStatus();
   }
@@ -312,11 +307,11 @@ class MatrixProduct::Implementation {
     auto advice = Advice(plan->description, kCandidates, "plans");
     if (!advice.ok()) return advice.status();
     std::vector<Candidate> candidates;
-    for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, {algorithm, {}, {}, false}});
+    for (const cublasLtMatmulAlgo_t& algorithm : *advice) candidates.push_back({kNever, algorithm});
     if (warpgroups_) {
       const WarpgroupOperands operands = Operands(shape, weights[0], x, rows, output);
-      for (const WarpgroupPlan& own : WarpgroupPlans(operands)) candidates.push_back({kNever, {{}, own, {}, false}});
-      for (const GatedPlan& gated : GatedPlans(operands)) candidates.push_back({kNever, {{}, {}, gated, false}});
+      for (const WarpgroupPlan& own : WarpgroupPlans(operands)) candidates.push_back({kNever, own});
+      for (const GatedPlan& gated : GatedPlans(operands)) candidates.push_back({kNever, gated});
     }
     // The best of the first round are measured again, in turn: a device that becomes warm slows all of them down.
     for (int round = 0; round < kTuningRounds; ++round) {
@@ -351,7 +346,7 @@ class MatrixProduct::Implementation {
       if (!advice.ok()) continue;
       for (const cublasLtMatmulAlgo_t& algorithm : *advice) {
         if (!OperationsAreWhole(algorithm)) continue;
-        plan->choice.algorithm = algorithm;
+        plan->choice = algorithm;
         float total = 0;
         for (const int32_t rows : {1, 64, kCompanyRows}) {
           const absl::StatusOr<float> measured = Measure(*plan, weights, x->as<uint16_t>(), rows, output->as<void>());
@@ -364,14 +359,14 @@ class MatrixProduct::Implementation {
         if (!*same) continue;
         best = total;
         auto kept = std::make_unique<Plan>(shape, advised);
-        kept->choice.algorithm = algorithm;
+        kept->choice = algorithm;
         plans_[KeyOf(shape, 1)] = std::move(kept);
       }
     }
     if (plans_.count(KeyOf(shape, 1)) > 0) return absl::OkStatus();
     // It has none, as for a few outputs: sums of so many columns are always cut.
     auto plan = std::make_unique<Plan>(shape, kSmallProductRows);
-    plan->choice.few_at_a_time = true;
+    plan->choice = FewAtATime();
     plans_[KeyOf(shape, 1)] = std::move(plan);
     return absl::OkStatus();
   }

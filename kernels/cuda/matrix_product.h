@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "kernels/cuda/small_product.h"
 
 // As the CUDA runtime declares it, so that plain C++ need not include its headers.
 struct CUstream_st;
@@ -25,6 +26,9 @@ struct ProductShape {
   bool float_output = false;  // else bfloat16
   bool gated = false;         // the first half of the outputs are gates: SwiGLU of both halves goes to their place
 };
+
+// The same as SmallProducts() takes it.
+SmallProductMatrix FewRowsOf(const ProductShape& shape, const uint16_t* weights, void* output);
 
 // Owns the library's handle, a workspace and the plans. One thread at a time; one stream.
 class MatrixProduct {

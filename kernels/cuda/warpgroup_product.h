@@ -16,7 +16,7 @@ inline constexpr int32_t kWarpgroupProductRows = 128;
 
 // How a product is shared out.
 struct WarpgroupPlan {
-  int32_t outputs = 0;  // of a block of threads: 128, two of which share a processor, or 256; 0: no plan
+  int32_t outputs = 0;  // of a block of threads: 128, two of which share a processor, or 256
   int32_t pieces = 1;   // that the columns are cut into: 1, 2, 4 or 8, the blocks of threads of a cluster
 };
 

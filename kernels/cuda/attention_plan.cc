@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cuda/divide_up.h"
+
 namespace fermata::kernels::cuda {
 namespace {
 
 // A piece of fewer tiles costs more in putting results together than it gains.
 constexpr int64_t kWorthwhileTiles = 4;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 bool IsDecode(const KvSegment& segment, int32_t group, const AttentionLimits& limits) {
   return segment.row_count == 1 || segment.row_count * group <= limits.decode_queries;

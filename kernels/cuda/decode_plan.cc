@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cuda/divide_up.h"
+
 namespace fermata::kernels::cuda {
 namespace {
 
 // Fewer tiles cost more in putting results together than they gain.
 constexpr int32_t kWorthwhileTiles = 8;
-
-int32_t DivideUp(int64_t a, int64_t b) { return static_cast<int32_t>((a + b - 1) / b); }
 
 // The size of shares that begin with a head each; 0: there would be too many.
 int32_t SizeOfSeparate(const std::vector<DecodeUnit>& units, int32_t kv_head_count, const DecodeLimits& limits) {
@@ -53,7 +53,7 @@ void PlanDecode(const std::vector<KvSegment>& segments, int32_t group, int32_t k
     tiles += int64_t{kv_head_count} * count;
   }
   if (plan->units.empty()) return;
-  const int32_t fill = DivideUp(tiles, limits.places);
+  const auto fill = static_cast<int32_t>(DivideUp(tiles, limits.places));
   const int32_t separate = fill < kWorthwhileTiles ? SizeOfSeparate(plan->units, kv_head_count, limits) : 0;
   int32_t place = 0;
   for (DecodeUnit& unit : plan->units) {

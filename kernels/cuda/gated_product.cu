@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/bf16_ops.cuh"
 #include "kernels/cuda/device_query.h"
+#include "kernels/cuda/divide_up.h"
 #include "kernels/cuda/gated_product.h"
 #include "kernels/cuda/tensor_map.h"
 #include "kernels/cuda/warpgroup_ops.cuh"
@@ -226,8 +227,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (kCluster > 1) SyncCluster();  // nobody goes whom others still tell something
 #endif
 }
-
-int32_t DivideUp(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 template <int kOutputs, int kCluster>
 int Launch(const WarpgroupOperands& operands, cudaStream_t stream) {

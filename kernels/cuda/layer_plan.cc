@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/divide_up.h"
+
 namespace fermata::kernels::cuda {
 namespace {
-
-int32_t RoundUp(int32_t count, int32_t each) { return (count + each - 1) / each; }
 
 // How long the busiest processor takes, in bytes of weights. It gets weights no faster than memory gives them to all,
 // and less so where boxes leave room in their slots; with the rows from the cache it gets twice as much. Sums that are
@@ -15,8 +15,8 @@ double CostOf(const LayerProduct& product, const LayerShares& shares, int32_t ro
   constexpr double kSum = 220;  // that a thread writes
   constexpr double kPiece = 10000;
   constexpr double kMeeting = 3200;  // of a tile's blocks of threads, for each row
-  const double turns = RoundUp(shares.tiles * shares.pieces, processors);
-  const double step_bytes = static_cast<double>(RoundUp(shares.steps, shares.pieces)) * kLayerStep * 2;
+  const double turns = DivideUp(shares.tiles * shares.pieces, processors);
+  const double step_bytes = static_cast<double>(DivideUp(shares.steps, shares.pieces)) * kLayerStep * 2;
   const double weights = step_bytes * shares.boxes * shares.box_rows;
   const double others = step_bytes * rows;
   const double room = 1.0 - static_cast<double>(shares.box_rows) / kLayerBoxOutputs;
@@ -38,11 +38,11 @@ LayerShares ShareOut(const LayerProduct& product, int32_t rows, int32_t processo
     for (int32_t boxes = boxes_each; boxes <= kLayerBoxes; boxes += boxes_each) {
       for (int32_t pieces = 1; pieces <= (product.gated ? 1 : kLayerPieces); pieces *= 2) {
         LayerShares shares;
-        shares.steps = RoundUp(product.columns, kLayerStep);
+        shares.steps = DivideUp(product.columns, kLayerStep);
         shares.box_rows = box_rows;
         shares.boxes = boxes;
         shares.pieces = pieces;
-        shares.tiles = RoundUp(product.size, boxes / boxes_each * box_rows);
+        shares.tiles = DivideUp(product.size, boxes / boxes_each * box_rows);
         if (pieces > shares.steps || (pieces > 1 && !product.added_later && shares.tiles > max_tiles)) continue;
         const double cost = CostOf(product, shares, rows, processors);
         if (best.tiles > 0 && cost >= least) continue;
